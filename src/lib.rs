@@ -1,0 +1,16 @@
+//! gilspy answers three questions about a live CPython process, from outside and without pausing it:
+//! who holds the GIL, who waits for it, and which code makes them wait.
+//!
+//! ```text
+//! pid ─► target ─► cpython ─► sampler ─► recording ─► analysis ─► render
+//!        (OS side)  (interpreter) (one tick)  (model)    (numbers)   (pictures, files)
+//! ```
+//!
+//! Dependencies point only to the left: [`render`] never reads a process, `cpython` opens no file,
+//! `target` knows no Python. Each arrow is a plain data type. Only `commands` joins both halves.
+//!
+//! The crate is a program; the library exists for its tests and benches and promises no stable API.
+
+pub mod recording;
+pub mod render;
+pub mod units;

@@ -1,0 +1,143 @@
+//! What a recording holds: who held each GIL at each tick, with which stack, and how the recording
+//! was made. Plain data; it knows neither processes nor pictures, so that every picture can be made
+//! again from it.
+
+mod stacks;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::units::{NamespaceTid, Pid, Tid, Timestamp};
+pub use stacks::{Frame, StackIndex, StackTable};
+
+/// One recording of one process.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// The process that was recorded.
+    pub target: Target,
+    /// When the recording started, by the wall clock.
+    pub start: jiff::Timestamp,
+    /// From the first tick's period to the end.
+    pub duration: Duration,
+    /// The rate that was asked for, in ticks per second.
+    pub rate_hz: u32,
+    /// Moments at which the sampler looked.
+    pub ticks: u64,
+    /// Moments at which it should have looked and was too late.
+    pub missed_ticks: u64,
+    /// Looks at which the GIL's state could not be read consistently; those ticks say [`Holder::Unknown`].
+    pub torn_ticks: u64,
+    /// CPU time gilspy itself used while recording.
+    pub own_cpu: Duration,
+    /// Why the recording ended.
+    pub ending: Ending,
+    /// Every thread seen, in the order of first sight.
+    pub threads: Vec<Thread>,
+    /// One track for each GIL.
+    pub gils: Vec<GilTrack>,
+    /// The stacks that the ticks refer to.
+    pub stacks: StackTable,
+}
+
+/// The process that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// Its process id, as gilspy's namespace counts.
+    pub pid: Pid,
+    /// The interpreter's version, such as `3.14.10` or `3.15.0rc1`.
+    pub python: String,
+    /// Whether it is a free-threaded build (its GIL may still be on).
+    pub free_threaded: bool,
+    /// Its command line.
+    pub command: Vec<String>,
+    /// The host's name.
+    pub host: String,
+}
+
+/// Why a recording ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The asked-for duration was over.
+    Finished,
+    /// gilspy was asked to stop: Ctrl-C or SIGTERM.
+    Interrupted,
+    /// The target ended.
+    TargetExited,
+    /// The target replaced itself by another program: exec(2).
+    TargetExecuted,
+}
+
+/// A thread's place in [`Recording::threads`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ThreadIndex(pub u32);
+
+/// A thread of the target that has a Python thread state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    /// The interpreter it belongs to, by CPython's own numbering (0 is the main interpreter).
+    pub interpreter: i64,
+    /// Its id as gilspy's namespace counts; `None` where it could not be found.
+    pub tid: Option<Tid>,
+    /// Its id as the target's own namespace counts.
+    pub namespace_tid: Option<NamespaceTid>,
+    /// Its name as Python's `threading` has it, else the kernel's `comm`; `None` where neither could be read.
+    pub name: Option<String>,
+    /// When it was first seen.
+    pub first_seen: Timestamp,
+    /// When it was last seen.
+    pub last_seen: Timestamp,
+}
+
+impl Thread {
+    /// What to call it where there is room for one name only.
+    pub fn label(&self) -> String {
+        match (&self.name, self.tid) {
+            (Some(name), _) => name.clone(),
+            (None, Some(tid)) => format!("thread {tid}"),
+            (None, None) => "unknown thread".to_owned(),
+        }
+    }
+}
+
+/// One GIL over the time of the recording.
+#[derive(Debug, Clone)]
+pub struct GilTrack {
+    /// The interpreters that share this GIL, by CPython's own numbering.
+    pub interpreters: Vec<i64>,
+    /// Whether there is a GIL to hold: false in a free-threaded build that runs without.
+    pub enabled: bool,
+    /// After how long a holder is asked to give way (`sys.getswitchinterval()`).
+    pub switch_interval: Duration,
+    /// How often the GIL passed from one thread to another, counted by the interpreter itself.
+    pub handovers: u64,
+    /// What was seen, in order of time.
+    pub ticks: Vec<GilTick>,
+}
+
+/// What one tick saw of one GIL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GilTick {
+    /// When.
+    pub at: Timestamp,
+    /// Who held it.
+    pub holder: Holder,
+}
+
+/// Who holds a GIL. "Nobody" and "not known" are different answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// This thread, executing this stack.
+    Thread {
+        /// The thread.
+        thread: ThreadIndex,
+        /// Its stack; [`StackIndex::UNKNOWN`] where it could not be read consistently.
+        stack: StackIndex,
+    },
+    /// Nobody: the GIL was free.
+    Nobody,
+    /// There is no GIL to hold (free-threaded build, GIL off).
+    Disabled,
+    /// It could not be read consistently.
+    Unknown,
+}

@@ -1,0 +1,3 @@
+//! Pictures and files, made from a recording alone: nothing here reads a process.
+
+pub mod text;
