@@ -61,7 +61,11 @@ mod tests {
     use super::*;
 
     fn frame(function: &str, line: u32) -> Frame {
-        Frame { function: function.into(), file: "f.py".into(), line: Some(line) }
+        Frame {
+            function: function.into(),
+            file: "f.py".into(),
+            line: Some(line),
+        }
     }
 
     #[test]
