@@ -11,6 +11,8 @@
 //!
 //! The crate is a program; the library exists for its tests and benches and promises no stable API.
 
+pub mod cpython;
 pub mod recording;
 pub mod render;
+pub mod target;
 pub mod units;

@@ -1,0 +1,273 @@
+//! The offsets that an interpreter publishes about itself from 3.13 on: `_Py_DebugOffsets`, the first
+//! bytes of `_PyRuntime` (CPython 3.13 `Include/internal/pycore_runtime.h`, 3.14 and 3.15
+//! `Include/internal/pycore_debug_offsets.h`).
+//!
+//! The struct is a row of 64-bit numbers whose order changes with the minor version, so a version is a
+//! table of places in that row. What the target says of itself is checked before use: an offset beyond
+//! [`MAX_OFFSET`] is refused.
+
+use super::*;
+use crate::cpython::decode::u64_at;
+use crate::target::memory::{ReadError, ReadMemory};
+use crate::units::Address;
+
+/// `_Py_Debug_Cookie`, the first eight bytes.
+const COOKIE: &[u8; 8] = b"xdebugpy";
+
+/// The largest offset believed. `PyInterpreterState` is the largest struct: some 250 KB in 3.13
+/// (`offsetof(PyInterpreterState, _gil)` is far inside).
+const MAX_OFFSET: u64 = 1 << 20;
+
+/// The longest `_Py_DebugOffsets` known, with room: 888 bytes in 3.15.
+const MAX_LENGTH: usize = 1024;
+
+/// Places in the row of 64-bit numbers.
+struct Places {
+    interpreters_head: usize,
+    interpreter_id: usize,
+    interpreter_next: usize,
+    threads_head: usize,
+    modules: usize,
+    ceval_gil: usize,
+    /// `gil_runtime_state`; after it come `_enabled`, `_locked` and `_holder`.
+    gil_runtime_state: usize,
+    thread_next: usize,
+    thread_interpreter: usize,
+    current_frame: usize,
+    thread_id: usize,
+    native_thread_id: usize,
+    datastack_chunk: usize,
+    /// `interpreter_frame.size`; after it come `previous`, `executable`, `instr_ptr`, `localsplus`, `owner`.
+    frame: usize,
+    /// `code_object.size`; after it come `filename`, `name`, `qualname`, `linetable`, `firstlineno`.
+    code: usize,
+    bytecode: usize,
+    /// `bytes_object.ob_size`, then `ob_sval`.
+    bytes: usize,
+    /// `unicode_object.state`, then `length`, `asciiobject_size`.
+    unicode: usize,
+}
+
+/// CPython 3.13.0 `Include/internal/pycore_runtime.h`.
+const V3_13: Places = Places {
+    interpreters_head: 5,
+    interpreter_id: 7,
+    interpreter_next: 8,
+    threads_head: 9,
+    modules: 11,
+    ceval_gil: 14,
+    gil_runtime_state: 15,
+    thread_next: 21,
+    thread_interpreter: 22,
+    current_frame: 23,
+    thread_id: 24,
+    native_thread_id: 25,
+    datastack_chunk: 26,
+    frame: 28,
+    code: 34,
+    bytecode: 43,
+    bytes: 65,
+    unicode: 68,
+};
+
+/// CPython 3.14.0 `Include/internal/pycore_debug_offsets.h`.
+const V3_14: Places = Places {
+    interpreters_head: 5,
+    interpreter_id: 7,
+    interpreter_next: 8,
+    threads_head: 9,
+    modules: 12,
+    ceval_gil: 15,
+    gil_runtime_state: 16,
+    thread_next: 24,
+    thread_interpreter: 25,
+    current_frame: 26,
+    thread_id: 27,
+    native_thread_id: 28,
+    datastack_chunk: 29,
+    frame: 31,
+    code: 39,
+    bytecode: 48,
+    bytes: 75,
+    unicode: 78,
+};
+
+/// CPython 3.15.0 `Include/internal/pycore_debug_offsets.h`.
+const V3_15: Places = Places {
+    interpreters_head: 5,
+    interpreter_id: 7,
+    interpreter_next: 8,
+    threads_head: 9,
+    modules: 12,
+    ceval_gil: 15,
+    gil_runtime_state: 16,
+    thread_next: 24,
+    thread_interpreter: 25,
+    current_frame: 26,
+    thread_id: 30,
+    native_thread_id: 31,
+    datastack_chunk: 32,
+    frame: 39,
+    code: 47,
+    bytecode: 56,
+    bytes: 87,
+    unicode: 90,
+};
+
+/// What an interpreter published.
+#[derive(Debug)]
+pub struct DebugOffsets {
+    bytes: [u8; MAX_LENGTH],
+}
+
+/// Why published offsets cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DebugOffsetsError {
+    /// A version whose order of fields is not known here.
+    #[error("its debug offsets are of a version that gilspy does not know")]
+    UnknownVersion,
+    /// A number that cannot be an offset.
+    #[error("its debug offsets are not plausible (damaged memory, or a modified build)")]
+    Implausible,
+}
+
+impl DebugOffsets {
+    /// What the interpreter published at `runtime`, `None` where it published nothing (before 3.13).
+    ///
+    /// # Errors
+    /// When the memory could not be read.
+    pub fn read(memory: &impl ReadMemory, runtime: Address) -> Result<Option<Self>, ReadError> {
+        let mut bytes = [0; MAX_LENGTH];
+        memory.read(runtime, &mut bytes)?;
+        Ok((bytes[..8] == *COOKIE).then_some(DebugOffsets { bytes }))
+    }
+
+    /// The interpreter's version, `PY_VERSION_HEX`.
+    pub fn version(&self) -> Version {
+        Version::from_hex(self.number(1) as u32)
+    }
+
+    /// Whether it is a free-threaded build.
+    pub fn free_threaded(&self) -> bool {
+        self.number(2) != 0
+    }
+
+    /// The layout they describe.
+    ///
+    /// # Errors
+    /// When the version is unknown, or a number cannot be an offset.
+    pub fn layout(&self) -> Result<Layout, DebugOffsetsError> {
+        let version = self.version();
+        let places = match (version.major, version.minor) {
+            (3, 13) => &V3_13,
+            (3, 14) => &V3_14,
+            (3, 15) => &V3_15,
+            _ => return Err(DebugOffsetsError::UnknownVersion),
+        };
+        let gil = self.gil(places)?;
+        let at = |place| self.offset(place);
+        Ok(Layout {
+            runtime: RuntimeLayout {
+                interpreters_head: at(places.interpreters_head)?,
+            },
+            interpreter: InterpreterLayout {
+                id: at(places.interpreter_id)?,
+                next: at(places.interpreter_next)?,
+                threads_head: at(places.threads_head)?,
+                modules: at(places.modules)?,
+            },
+            gil,
+            thread: ThreadLayout {
+                next: at(places.thread_next)?,
+                interpreter: at(places.thread_interpreter)?,
+                current_frame: CurrentFrame::InThread(at(places.current_frame)?),
+                thread_id: at(places.thread_id)?,
+                native_thread_id: Some(at(places.native_thread_id)?),
+                datastack_chunk: Some(at(places.datastack_chunk)?),
+            },
+            frame: FrameLayout {
+                size: at(places.frame + 4)?.max(at(places.frame + 5)? + 1),
+                previous: at(places.frame + 1)?,
+                code: at(places.frame + 2)?,
+                owner: Some(at(places.frame + 5)?),
+                instruction: Instruction::Pointer(at(places.frame + 3)?),
+            },
+            code: CodeLayout {
+                filename: at(places.code + 1)?,
+                name: at(places.code + 2)?,
+                qualified_name: Some(at(places.code + 3)?),
+                line_table: LineTable::Locations(at(places.code + 4)?),
+                first_line: at(places.code + 5)?,
+                bytecode: Some(at(places.bytecode)?),
+            },
+            unicode: self.unicode(places, &version)?,
+            bytes: BytesLayout {
+                size: at(places.bytes)?,
+                data: at(places.bytes + 1)?,
+            },
+        })
+    }
+
+    /// The GIL's fields are published relative to the interpreter, as those of its own GIL.
+    fn gil(&self, places: &Places) -> Result<GilLayout, DebugOffsetsError> {
+        let start = self.offset(places.gil_runtime_state)?;
+        let field = |place| {
+            let offset = self.offset(place)?.checked_sub(start);
+            offset
+                .filter(|&offset| offset < 64)
+                .ok_or(DebugOffsetsError::Implausible)
+        };
+        // `interval` precedes `last_holder`, and `switch_number` follows `locked`, in every version with a
+        // GIL struct (3.7 `Include/internal/gil.h` to 3.15 `Include/internal/pycore_gil.h`); neither is
+        // published.
+        let (locked, last_holder) = (
+            field(places.gil_runtime_state + 2)?,
+            field(places.gil_runtime_state + 3)?,
+        );
+        let interval = last_holder.checked_sub(8).ok_or(DebugOffsetsError::Implausible)?;
+        let enabled = if self.free_threaded() {
+            Some(field(places.gil_runtime_state + 1)?)
+        } else {
+            None
+        };
+        Ok(GilLayout {
+            place: GilPlace::BehindInterpreter(self.offset(places.ceval_gil)?),
+            size: if self.free_threaded() { 216 } else { 208 },
+            enabled,
+            interval,
+            last_holder,
+            locked,
+            switch_number: locked + 8,
+        })
+    }
+
+    /// Where the bits of a string's state lie is not published: `PyASCIIObject.state` in CPython
+    /// `Include/cpython/unicodeobject.h`. Free-threaded builds widen `interned` to a byte in 3.14.
+    fn unicode(&self, places: &Places, version: &Version) -> Result<UnicodeLayout, DebugOffsetsError> {
+        let ascii_data = self.offset(places.unicode + 2)?;
+        let kind_shift = if self.free_threaded() && version.minor >= 14 {
+            8
+        } else {
+            2
+        };
+        Ok(UnicodeLayout {
+            state: self.offset(places.unicode)?,
+            length: self.offset(places.unicode + 1)?,
+            ascii_data,
+            compact_data: ascii_data + 16,
+            kind_shift,
+            compact_bit: kind_shift + 3,
+            ascii_bit: kind_shift + 4,
+        })
+    }
+
+    fn number(&self, place: usize) -> u64 {
+        u64_at(&self.bytes, place as u64 * 8).unwrap_or(u64::MAX)
+    }
+
+    fn offset(&self, place: usize) -> Result<u64, DebugOffsetsError> {
+        Some(self.number(place))
+            .filter(|&offset| offset <= MAX_OFFSET)
+            .ok_or(DebugOffsetsError::Implausible)
+    }
+}

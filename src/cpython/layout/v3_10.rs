@@ -1,0 +1,59 @@
+//! Field offsets of CPython 3.10 on 64-bit Linux, from the headers of 3.10.13.
+//!
+//! Made by `fixtures/offsets/regenerate.sh`; not edited by hand.
+
+use super::*;
+
+pub(super) const LAYOUT: Layout = Layout {
+    runtime: RuntimeLayout {
+        interpreters_head: 32,
+    },
+    interpreter: InterpreterLayout {
+        id: 24,
+        next: 0,
+        threads_head: 8,
+        modules: 856,
+    },
+    gil: GilLayout {
+        place: GilPlace::InRuntime(352),
+        size: 208,
+        enabled: None,
+        interval: 0,
+        last_holder: 8,
+        locked: 16,
+        switch_number: 24,
+    },
+    thread: ThreadLayout {
+        next: 8,
+        interpreter: 16,
+        current_frame: CurrentFrame::InThread(24),
+        thread_id: 176,
+        native_thread_id: None,
+        datastack_chunk: None,
+    },
+    frame: FrameLayout {
+        size: 352,
+        previous: 24,
+        code: 32,
+        owner: None,
+        instruction: Instruction::CodeUnitIndex(96),
+    },
+    code: CodeLayout {
+        filename: 104,
+        name: 112,
+        first_line: 40,
+        qualified_name: None,
+        line_table: LineTable::Ranges(120),
+        bytecode: None,
+    },
+    unicode: UnicodeLayout {
+        length: 16,
+        state: 32,
+        ascii_data: 48,
+        compact_data: 72,
+        kind_shift: 2,
+        compact_bit: 5,
+        ascii_bit: 6,
+    },
+    bytes: BytesLayout { size: 16, data: 32 },
+};

@@ -1,0 +1,1 @@
+//! The names that Python's `threading` module gives its threads.

@@ -1,0 +1,7 @@
+//! The operating system's side of one process: its memory, its binaries, its threads. Knows no Python.
+
+pub mod binaries;
+pub mod memory;
+pub mod permission;
+pub mod process;
+pub mod tasks;
