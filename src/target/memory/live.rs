@@ -29,16 +29,7 @@ impl LiveMemory {
 
     /// Reads as many leading segments as the kernel gives in one call, and answers how many.
     fn read_leading(&self, segments: &mut [Segment<'_>]) -> Result<usize, ReadError> {
-        let mut remote = ArrayVec::<RemoteIoVec, SEGMENTS_A_CALL>::new();
-        let mut local = ArrayVec::<IoSliceMut<'_>, SEGMENTS_A_CALL>::new();
-        for segment in segments.iter_mut() {
-            remote.push(RemoteIoVec {
-                base: segment.address.raw() as usize,
-                len: segment.buffer.len(),
-            });
-            local.push(IoSliceMut::new(segment.buffer));
-        }
-        let bytes = match process_vm_readv(self.pid, &mut local, &remote) {
+        let bytes = match self.read_bytes(segments) {
             Ok(bytes) => bytes,
             Err(Errno::EFAULT) => 0,
             Err(Errno::ESRCH) => return Err(ReadError::Gone),
@@ -46,6 +37,19 @@ impl LiveMemory {
             Err(other) => return Err(ReadError::Kernel(other)),
         };
         Ok(mark_arrived(segments, bytes))
+    }
+
+    fn read_bytes(&self, segments: &mut [Segment<'_>]) -> nix::Result<usize> {
+        let mut remote = ArrayVec::<RemoteIoVec, SEGMENTS_A_CALL>::new();
+        let mut local = ArrayVec::<IoSliceMut<'_>, SEGMENTS_A_CALL>::new();
+        for segment in segments {
+            remote.push(RemoteIoVec {
+                base: segment.address.raw() as usize,
+                len: segment.buffer.len(),
+            });
+            local.push(IoSliceMut::new(segment.buffer));
+        }
+        process_vm_readv(self.pid, &mut local, &remote)
     }
 }
 
