@@ -11,8 +11,13 @@
 //!
 //! The crate is a program; the library exists for its tests and benches and promises no stable API.
 
+pub mod cli;
+pub mod commands;
 pub mod cpython;
 pub mod recording;
 pub mod render;
+pub mod sample;
+pub mod sampler;
 pub mod target;
+pub mod text;
 pub mod units;

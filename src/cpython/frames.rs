@@ -1,1 +1,423 @@
-//! todo
+//! The stack of one thread, read while it runs.
+//!
+//! The thread goes on calling and returning while its frames are read, so everything is read twice in
+//! one batch, and a stack is believed when both readings show the same frames linked in the same way.
+//! Where the frames lie is remembered from one reading to the next (the plan): in the steady state one
+//! system call brings a whole stack twice.
+//!
+//! To 3.10 frames are objects of their own on the heap. From 3.11 on they lie in the chunks of the
+//! thread's data stack (`_PyStackChunk`), save those of generators and coroutines.
+
+use smallvec::SmallVec;
+
+use super::decode::{i32_at, pointer_at, u8_at, u64_at};
+use super::layout::{CurrentFrame, FrameLayout, Instruction, Layout};
+use super::threads::{self, ThreadHeader};
+use crate::target::memory::{ReadError, ReadMemory, Segment};
+use crate::units::Address;
+
+/// Frames read at most, from the innermost outward. Python's own limit is 1,000 unless changed.
+pub const MAX_FRAMES: usize = 4096;
+
+/// The longest piece of the data stack read at once. Chunks start at 16 KiB (CPython 3.11
+/// `Python/pystate.c`, `DATA_STACK_CHUNK_SIZE`) and double where one frame needs more.
+const MAX_CHUNK: u64 = 1 << 20;
+
+/// Chunks of one data stack read at most.
+const MAX_CHUNKS: usize = 64;
+
+/// The longest frame header read, in bytes: 360 in 3.7.
+const MAX_FRAME: usize = 384;
+
+/// How often a stack that moves is read before it is given up for this tick.
+const ATTEMPTS: usize = 4;
+
+/// Room read beyond the end of the data stack, in bytes, so that a few more calls need no second reading.
+const ROOM: u64 = 512;
+
+/// `_PyStackChunk` up to its data: `previous`, `size`, `top` (CPython 3.11 `Include/cpython/pystate.h`,
+/// the same to 3.15).
+const CHUNK_HEADER: u64 = 24;
+
+/// Frames whose owner is this or more are no Python calls: they belong to the C stack or to the
+/// interpreter (CPython `Include/internal/pycore_frame.h` and `pycore_interpframe_structs.h`, 3.12 to 3.15).
+const FIRST_FOREIGN_OWNER: u8 = 3;
+
+/// One Python call of a stack, as addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawFrame {
+    /// Its code object.
+    pub code: Address,
+    /// The instruction it is at, as the frame has it: an index (to 3.10) or a pointer (from 3.11 on).
+    pub instruction: u64,
+}
+
+/// Where a stack's pieces were at the last reading.
+#[derive(Debug, Default, Clone)]
+struct Plan {
+    /// The `_PyCFrame`'s pointer to the innermost frame (3.11 and 3.12).
+    cframe: Option<Address>,
+    /// Pieces of the data stack: start and length in bytes.
+    chunks: SmallVec<[(Address, u64); 2]>,
+    /// Frames that lie elsewhere.
+    loose: SmallVec<[Address; 8]>,
+}
+
+/// One of the two readings.
+#[derive(Debug, Default, Clone)]
+struct Reading {
+    header: Vec<u8>,
+    current_frame: [u8; 8],
+    chunks: Vec<u8>,
+    loose: Vec<u8>,
+    frames: Vec<Linked>,
+}
+
+/// A frame with its place in the linked list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Linked {
+    address: Address,
+    previous: Address,
+    raw: RawFrame,
+    is_python: bool,
+}
+
+/// Reads one thread's stack again and again, cheaply.
+#[derive(Debug, Clone)]
+pub struct StackReader {
+    thread: Address,
+    plan: Plan,
+    first: Reading,
+    second: Reading,
+    stack: Vec<RawFrame>,
+}
+
+impl StackReader {
+    /// A reader for the stack of the thread state at `thread`.
+    pub fn new(thread: Address) -> Self {
+        StackReader {
+            thread,
+            plan: Plan::default(),
+            first: Reading::default(),
+            second: Reading::default(),
+            stack: Vec::new(),
+        }
+    }
+
+    /// Reads the stack between two other segments, all in one batch: whatever the two enclosing segments
+    /// agree on held while the stack was read.
+    ///
+    /// Answers whether the stack was consistent; then [`StackReader::stack`] has it.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub fn read_between(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        before: Segment<'_>,
+        after: Segment<'_>,
+    ) -> Result<Enclosed, ReadError> {
+        self.first.prepare(layout, &self.plan);
+        self.second.prepare(layout, &self.plan);
+        let mut segments = SmallVec::<[Segment<'_>; 16]>::new();
+        segments.push(before);
+        self.first
+            .add_segments(layout, self.thread, &self.plan, &mut segments);
+        self.second
+            .add_segments(layout, self.thread, &self.plan, &mut segments);
+        segments.push(after);
+        memory.read_batch(&mut segments)?;
+
+        let last = segments.len() - 1;
+        let enclosing_arrived = segments[0].arrived && segments[last].arrived;
+        let arrived = segments[1..last].iter().all(|segment| segment.arrived);
+        drop(segments);
+        Ok(Enclosed {
+            enclosing_arrived,
+            stack: arrived && self.both_agree(layout),
+        })
+    }
+
+    /// The stack that the last successful reading found, innermost call first.
+    pub fn stack(&self) -> &[RawFrame] {
+        &self.stack
+    }
+
+    /// Reads the stack of a thread, whatever it does meanwhile; `None` where it never stood still for
+    /// long enough.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub fn read(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+    ) -> Result<Option<&[RawFrame]>, ReadError> {
+        for _attempt in 0..ATTEMPTS {
+            let (mut before, mut after) = ([0], [0]);
+            let before = Segment::new(self.thread, &mut before);
+            let after = Segment::new(self.thread, &mut after);
+            if self.read_between(memory, layout, before, after)?.stack {
+                return Ok(Some(&self.stack));
+            }
+            self.learn(memory, layout)?;
+        }
+        Ok(None)
+    }
+
+    /// Finds out anew where the stack lies, after a reading that failed.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub fn learn(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<(), ReadError> {
+        match self.explore(memory, layout) {
+            Err(error @ (ReadError::Gone | ReadError::Denied)) => Err(error),
+            // A thread that moved on or ended: the next reading will tell.
+            _ => Ok(()),
+        }
+    }
+
+    fn explore(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<(), ReadError> {
+        self.plan = Plan::default();
+        let Some(thread) = threads::read_thread(memory, layout, self.thread)? else {
+            return Ok(());
+        };
+        let mut frame = thread.frame_pointer;
+        if let CurrentFrame::BehindCFrame { current_frame, .. } = layout.thread.current_frame {
+            let pointer = thread.frame_pointer + current_frame;
+            self.plan.cframe = Some(pointer);
+            frame = memory.read_pointer(pointer)?;
+        }
+        self.plan.chunks = chunks(memory, &thread)?;
+        for _ in 0..MAX_FRAMES {
+            if frame.is_null() {
+                break;
+            }
+            if !self.plan.covers(frame, layout.frame.size) {
+                self.plan.loose.push(frame);
+            }
+            frame = memory.read_pointer(frame + layout.frame.previous)?;
+        }
+        Ok(())
+    }
+
+    /// Whether both readings show the same stack; then it is kept.
+    fn both_agree(&mut self, layout: &Layout) -> bool {
+        for reading in [&mut self.first, &mut self.second] {
+            if reading.walk(layout, &self.plan).is_none() {
+                return false;
+            }
+        }
+        let same_links = self.first.frames.len() == self.second.frames.len()
+            && self
+                .first
+                .frames
+                .iter()
+                .zip(&self.second.frames)
+                .all(|(first, second)| first.links_as(second));
+        if same_links {
+            self.stack.clear();
+            self.stack.extend(
+                self.second
+                    .frames
+                    .iter()
+                    .filter(|frame| frame.is_python)
+                    .map(|frame| frame.raw),
+            );
+            self.forget_unused();
+        }
+        same_links
+    }
+
+    /// Loose frames that are no longer part of the stack need not be read next time.
+    fn forget_unused(&mut self) {
+        let frames = &self.second.frames;
+        if self.plan.loose.len() > frames.len() {
+            self.plan
+                .loose
+                .retain(|loose| frames.iter().any(|frame| frame.address == *loose));
+        }
+    }
+}
+
+/// What came of [`StackReader::read_between`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enclosed {
+    /// Whether both enclosing segments arrived.
+    pub enclosing_arrived: bool,
+    /// Whether the stack was read consistently.
+    pub stack: bool,
+}
+
+impl Plan {
+    fn covers(&self, frame: Address, length: u64) -> bool {
+        self.chunks.iter().any(|&(start, size)| {
+            frame
+                .offset_from(start)
+                .is_some_and(|offset| offset.saturating_add(length) <= size)
+        })
+    }
+}
+
+impl Linked {
+    fn links_as(&self, other: &Linked) -> bool {
+        (self.address, self.previous, self.raw.code) == (other.address, other.previous, other.raw.code)
+    }
+}
+
+impl Reading {
+    /// Makes room for what the plan asks for.
+    fn prepare(&mut self, layout: &Layout, plan: &Plan) {
+        self.header.resize(layout.thread.extent() as usize, 0);
+        self.chunks
+            .resize(plan.chunks.iter().map(|(_, size)| *size as usize).sum(), 0);
+        self.loose.resize(plan.loose.len() * frame_bytes(layout), 0);
+    }
+
+    fn add_segments<'a>(
+        &'a mut self,
+        layout: &Layout,
+        thread: Address,
+        plan: &Plan,
+        segments: &mut SmallVec<[Segment<'a>; 16]>,
+    ) {
+        segments.push(Segment::new(thread, &mut self.header));
+        if let Some(pointer) = plan.cframe {
+            segments.push(Segment::new(pointer, &mut self.current_frame));
+        }
+        let mut rest: &mut [u8] = &mut self.chunks;
+        for &(start, size) in &plan.chunks {
+            let (chunk, others) = rest.split_at_mut(size as usize);
+            segments.push(Segment::new(start, chunk));
+            rest = others;
+        }
+        for (&frame, bytes) in plan
+            .loose
+            .iter()
+            .zip(self.loose.chunks_exact_mut(frame_bytes(layout)))
+        {
+            segments.push(Segment::new(frame, bytes));
+        }
+    }
+
+    /// Follows the frames through the bytes that arrived; `None` where the plan does not cover one, or the
+    /// thread moved on between two pieces.
+    fn walk(&mut self, layout: &Layout, plan: &Plan) -> Option<()> {
+        self.frames.clear();
+        let mut next = self.innermost(layout, plan)?;
+        let mut loose_seen = 0;
+        while !next.is_null() && self.frames.len() < MAX_FRAMES {
+            let bytes = match self.frame_in_chunks(layout, plan, next) {
+                Some(bytes) => bytes,
+                None => self.loose_frame(layout, plan, next, &mut loose_seen)?,
+            };
+            let frame = decode(&layout.frame, next, bytes)?;
+            self.frames.push(frame);
+            next = frame.previous;
+        }
+        Some(())
+    }
+
+    fn innermost(&self, layout: &Layout, plan: &Plan) -> Option<Address> {
+        match layout.thread.current_frame {
+            CurrentFrame::InThread(offset) => pointer_at(&self.header, offset),
+            CurrentFrame::BehindCFrame {
+                cframe,
+                current_frame,
+            } => {
+                let pointer = pointer_at(&self.header, cframe)? + current_frame;
+                if plan.cframe != Some(pointer) {
+                    return None;
+                }
+                Some(Address::new(u64::from_le_bytes(self.current_frame)))
+            }
+        }
+    }
+
+    fn frame_in_chunks(&self, layout: &Layout, plan: &Plan, frame: Address) -> Option<&[u8]> {
+        let length = frame_bytes(layout);
+        let mut chunk_start = 0;
+        for &(start, size) in &plan.chunks {
+            if let Some(offset) = frame.offset_from(start)
+                && offset.saturating_add(length as u64) <= size
+            {
+                return self.chunks.get(chunk_start + offset as usize..)?.get(..length);
+            }
+            chunk_start += size as usize;
+        }
+        None
+    }
+
+    /// The plan lists loose frames in the stack's own order, so the next one is where the search starts.
+    fn loose_frame(&self, layout: &Layout, plan: &Plan, frame: Address, seen: &mut usize) -> Option<&[u8]> {
+        let place = if plan.loose.get(*seen) == Some(&frame) {
+            *seen
+        } else {
+            plan.loose.iter().position(|loose| *loose == frame)?
+        };
+        *seen = place + 1;
+        self.loose.chunks_exact(frame_bytes(layout)).nth(place)
+    }
+}
+
+fn frame_bytes(layout: &Layout) -> usize {
+    (layout.frame.size as usize).min(MAX_FRAME)
+}
+
+fn decode(layout: &FrameLayout, address: Address, bytes: &[u8]) -> Option<Linked> {
+    let is_python = match layout.owner {
+        Some(offset) => u8_at(bytes, offset)? < FIRST_FOREIGN_OWNER,
+        None => true,
+    };
+    let instruction = match layout.instruction {
+        Instruction::ByteIndex(offset) | Instruction::CodeUnitIndex(offset) => {
+            u64::from(i32_at(bytes, offset)? as u32)
+        }
+        Instruction::Previous(offset) | Instruction::Pointer(offset) => u64_at(bytes, offset)?,
+    };
+    // From 3.14 on the lowest bits say who counts the reference (`_PyStackRef`, CPython
+    // `Include/internal/pycore_stackref.h`); objects are aligned to 16 bytes.
+    let code = Address::new(pointer_at(bytes, layout.code)?.raw() & !7);
+    Some(Linked {
+        address,
+        previous: pointer_at(bytes, layout.previous)?,
+        raw: RawFrame { code, instruction },
+        is_python: is_python && !code.is_null(),
+    })
+}
+
+/// The used pieces of a thread's data stack, newest first.
+fn chunks(
+    memory: &impl ReadMemory,
+    thread: &ThreadHeader,
+) -> Result<SmallVec<[(Address, u64); 2]>, ReadError> {
+    let mut found = SmallVec::new();
+    let Some(data_stack) = thread.data_stack else {
+        return Ok(found);
+    };
+    let mut chunk = data_stack.chunk;
+    if chunk.is_null() {
+        return Ok(found);
+    }
+    let used = data_stack
+        .top
+        .offset_from(chunk)
+        .unwrap_or(0)
+        .saturating_add(ROOM);
+    let whole = data_stack.limit.offset_from(chunk).unwrap_or(0);
+    found.push((chunk, used.min(whole).min(MAX_CHUNK)));
+    while found.len() < MAX_CHUNKS {
+        let mut header = [0; CHUNK_HEADER as usize];
+        memory.read(chunk, &mut header)?;
+        chunk = pointer_at(&header, 0).unwrap_or(Address::NULL);
+        if chunk.is_null() {
+            break;
+        }
+        memory.read(chunk, &mut header)?;
+        let (size, top) = (u64_at(&header, 8).unwrap_or(0), u64_at(&header, 16).unwrap_or(0));
+        let used = top.saturating_mul(8).saturating_add(CHUNK_HEADER);
+        found.push((chunk, used.min(size).min(MAX_CHUNK)));
+    }
+    Ok(found)
+}

@@ -1,8 +1,9 @@
 //! The interpreters of a process and their thread states, as bounded walks along their linked lists.
 
-use super::decode::{pointer_at, u64_at};
+use super::decode::{i32_at, pointer_at, u64_at};
 use super::layout::{CurrentFrame, Layout};
 use crate::target::memory::{ReadError, ReadMemory};
+use crate::target::tasks::Tasks;
 use crate::units::{Address, NamespaceTid};
 
 /// More interpreters than a process can usefully have; a longer list is damaged or a trap.
@@ -38,8 +39,19 @@ pub struct ThreadHeader {
     pub native_tid: Option<NamespaceTid>,
     /// Its innermost frame, or the `_PyCFrame` that points to it (3.11 and 3.12).
     pub frame_pointer: Address,
-    /// The newest chunk of its data stack (3.11 on).
-    pub datastack_chunk: Option<Address>,
+    /// Where its frames lie (3.11 on).
+    pub data_stack: Option<DataStack>,
+}
+
+/// The newest chunk of a thread's data stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataStack {
+    /// Where the chunk starts, with its header.
+    pub chunk: Address,
+    /// Where the next frame would go.
+    pub top: Address,
+    /// Where the chunk ends.
+    pub limit: Address,
 }
 
 /// The process's interpreters, newest first.
@@ -123,8 +135,69 @@ fn decode(bytes: &[u8], layout: &Layout, address: Address) -> Option<ThreadHeade
         pthread: u64_at(bytes, fields.thread_id)?,
         native_tid: native_tid.map(NamespaceTid::new),
         frame_pointer: pointer_at(bytes, frame_pointer)?,
-        datastack_chunk: fields
+        data_stack: fields
             .datastack_chunk
-            .and_then(|offset| pointer_at(bytes, offset)),
+            .and_then(|offset| decode_data_stack(bytes, offset)),
     })
+}
+
+/// `datastack_chunk`, `datastack_top` and `datastack_limit` are neighbours (CPython
+/// `Include/cpython/pystate.h`, 3.11 to 3.15); only the first is published by the debug offsets.
+fn decode_data_stack(bytes: &[u8], offset: u64) -> Option<DataStack> {
+    Some(DataStack {
+        chunk: pointer_at(bytes, offset)?,
+        top: pointer_at(bytes, offset + 8)?,
+        limit: pointer_at(bytes, offset + 16)?,
+    })
+}
+
+/// Where glibc keeps a thread's kernel id in its descriptor, `struct pthread`: the only way to it before
+/// 3.11. The offset changes with glibc and architecture (720 on x86-64 with glibc 2.31 to 2.41), so it is
+/// found by looking for ids that the kernel says the process has.
+#[derive(Debug, Default)]
+pub struct PthreadTid {
+    offset: Option<u64>,
+}
+
+/// How much of a descriptor is searched, in bytes.
+const DESCRIPTOR: usize = 2048;
+
+impl PthreadTid {
+    /// Finds the offset at which every thread's descriptor holds an id of the process, each another one.
+    pub fn learn(&mut self, memory: &impl ReadMemory, threads: &[ThreadHeader], tasks: &Tasks) {
+        let needs_it = threads.iter().any(|thread| thread.native_tid.is_none());
+        if self.offset.is_some() || !needs_it {
+            return;
+        }
+        let mut candidates: Option<Vec<u64>> = None;
+        for thread in threads {
+            let mut descriptor = [0; DESCRIPTOR];
+            // A thread that just ended has no descriptor any more; the others decide.
+            if memory
+                .read(Address::new(thread.pthread), &mut descriptor)
+                .is_err()
+            {
+                continue;
+            }
+            let fits = |offset: &u64| {
+                i32_at(&descriptor, *offset).is_some_and(|tid| tasks.contains(NamespaceTid::new(tid)))
+            };
+            candidates = Some(match candidates {
+                Some(candidates) => candidates.into_iter().filter(fits).collect(),
+                None => (0..DESCRIPTOR as u64).step_by(4).filter(fits).collect(),
+            });
+        }
+        self.offset = candidates.and_then(|candidates| candidates.first().copied());
+    }
+
+    /// The kernel's id of the thread with this descriptor.
+    pub fn of(&self, memory: &impl ReadMemory, pthread: u64) -> Option<NamespaceTid> {
+        let mut bytes = [0; 4];
+        memory
+            .read(Address::new(pthread) + self.offset?, &mut bytes)
+            .ok()?;
+        Some(i32::from_le_bytes(bytes))
+            .filter(|&tid| tid > 0)
+            .map(NamespaceTid::new)
+    }
 }

@@ -2,14 +2,16 @@
 //! was made. Plain data; it knows neither processes nor pictures, so that every picture can be made
 //! again from it.
 
+pub mod snapshot;
 mod stacks;
 
 use std::time::Duration;
 
 use serde::Serialize;
 
+pub use crate::sample::{Frame, ThreadIndex};
 use crate::units::{NamespaceTid, Pid, Tid, Timestamp};
-pub use stacks::{Frame, StackIndex, StackTable};
+pub use stacks::{StackIndex, StackTable};
 
 /// One recording of one process.
 #[derive(Debug, Clone)]
@@ -32,7 +34,7 @@ pub struct Recording {
     pub own_cpu: Duration,
     /// Why the recording ended.
     pub ending: Ending,
-    /// Every thread seen, in the order of first sight.
+    /// Every thread seen; a [`ThreadIndex`] is a place in this list.
     pub threads: Vec<Thread>,
     /// One track for each GIL.
     pub gils: Vec<GilTrack>,
@@ -68,10 +70,6 @@ pub enum Ending {
     TargetExecuted,
 }
 
-/// A thread's place in [`Recording::threads`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ThreadIndex(pub u32);
-
 /// A thread of the target that has a Python thread state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thread {
@@ -92,11 +90,7 @@ pub struct Thread {
 impl Thread {
     /// What to call it where there is room for one name only.
     pub fn label(&self) -> String {
-        match (&self.name, self.tid) {
-            (Some(name), _) => name.clone(),
-            (None, Some(tid)) => format!("thread {tid}"),
-            (None, None) => "unknown thread".to_owned(),
-        }
+        snapshot::label(self.name.as_deref(), self.tid)
     }
 }
 

@@ -3,18 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::Serialize;
-
-/// One call in a Python stack.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-pub struct Frame {
-    /// The qualified name where the interpreter keeps one (3.11 on), else the bare name.
-    pub function: Arc<str>,
-    /// The file as the code object has it.
-    pub file: Arc<str>,
-    /// The line that was executing; `None` where there is none or it could not be read.
-    pub line: Option<u32>,
-}
+use crate::sample::Frame;
 
 /// A stack's place in a [`StackTable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,3 +1,5 @@
 //! Pictures and files, made from a recording alone: nothing here reads a process.
 
-pub mod text;
+pub mod dump;
+
+pub use crate::text;

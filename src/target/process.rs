@@ -1,1 +1,220 @@
-//! todo
+//! One process: held by a pidfd, so that its pid cannot come to mean another one unnoticed.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::memory::live::LiveMemory;
+use super::permission::Permission;
+use crate::units::{Address, Pid};
+
+/// A process that existed when it was opened.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+    program: Option<Program>,
+}
+
+/// What changes when a process replaces its program by exec(2): the stack of the new one starts
+/// elsewhere, save for a chance of one in millions (`startstack` of proc_pid_stat(5)).
+type Program = u64;
+
+/// Why a process could not be opened or looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// No process has this pid.
+    #[error(
+        "no process has pid {0}; it may have ended\n\
+         `pgrep -a python` lists what runs here. In a container, pids differ from the host's"
+    )]
+    NoSuchProcess(Pid),
+    /// The number is a thread's.
+    #[error("{thread} is a thread of process {process}, not a process\nTry: gilspy … -p {process}")]
+    IsThread {
+        /// The number given.
+        thread: Pid,
+        /// The process it is a thread of.
+        process: Pid,
+    },
+    /// The process has ended, but its parent has not asked for its exit status yet.
+    #[error("pid {0} has ended (it is a zombie: its parent has not waited for it yet)")]
+    Zombie(Pid),
+    /// A kernel thread has no memory of its own.
+    #[error("pid {0} is a kernel thread, not a program")]
+    KernelThread(Pid),
+    /// The kernel refuses access.
+    #[error("cannot read pid {pid}{description}: permission denied\n{permission}")]
+    Denied {
+        /// The process.
+        pid: Pid,
+        /// Its program and user, where those could be found, such as ` (gunicorn, user www-data)`.
+        description: String,
+        /// What it would take.
+        permission: Permission,
+    },
+    /// Any other answer of the kernel.
+    #[error("cannot look at pid {pid}: {error}")]
+    Other {
+        /// The process.
+        pid: Pid,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
+}
+
+impl Process {
+    /// Takes hold of a process.
+    ///
+    /// # Errors
+    /// When there is none of this pid, or it is not one that can have Python code.
+    pub fn open(pid: Pid) -> Result<Self, ProcessError> {
+        let raw = rustix::process::Pid::from_raw(pid.raw()).ok_or(ProcessError::NoSuchProcess(pid))?;
+        let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(error) => return Err(not_a_process(pid, error.into())),
+        };
+        let mut process = Process {
+            pid,
+            pidfd,
+            program: None,
+        };
+        process.program = process.current_program();
+        process.refuse_without_program()?;
+        Ok(process)
+    }
+
+    fn refuse_without_program(&self) -> Result<(), ProcessError> {
+        let stat = procfs::process::Process::new(self.pid.raw()).and_then(|process| process.stat());
+        match stat {
+            Ok(stat) if stat.state == 'Z' || stat.state == 'X' => Err(ProcessError::Zombie(self.pid)),
+            Ok(stat) if stat.vsize == 0 => Err(ProcessError::KernelThread(self.pid)),
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The descriptor that becomes readable when it ends.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> LiveMemory {
+        LiveMemory::new(self.pid)
+    }
+
+    /// Whether it has not ended.
+    pub fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+    }
+
+    /// Whether it runs another program than when it was opened, or when [`Process::accept_program`] was
+    /// called.
+    pub fn has_executed(&self) -> bool {
+        let now = self.current_program();
+        now.is_some() && now != self.program
+    }
+
+    /// Takes the program that it runs now as the one it ought to run.
+    pub fn accept_program(&mut self) {
+        self.program = self.current_program();
+    }
+
+    fn current_program(&self) -> Option<Program> {
+        let stat = procfs::process::Process::new(self.pid.raw()).ok()?.stat().ok()?;
+        Some(stat.startstack)
+    }
+
+    /// The kernel's name for its program, at most 15 bytes; empty where it cannot be read.
+    pub fn name(&self) -> String {
+        let comm = std::fs::read(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned()
+    }
+
+    /// Its command line; a program may have changed it.
+    pub fn command_line(&self) -> Vec<String> {
+        let Ok(bytes) = std::fs::read(format!("/proc/{}/cmdline", self.pid)) else {
+            return Vec::new();
+        };
+        let line = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+        line.split(|&byte| byte == 0)
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended, or the kernel refuses.
+    pub fn signal(&self, signal: Signal) -> std::io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, signal)?)
+    }
+
+    /// The error to show for what /proc answered about this process.
+    pub fn explain(&self, error: procfs::ProcError) -> ProcessError {
+        match error {
+            procfs::ProcError::PermissionDenied(_) => self.denied(),
+            procfs::ProcError::NotFound(_) => ProcessError::NoSuchProcess(self.pid),
+            other if !self.is_alive() => {
+                drop(other);
+                ProcessError::NoSuchProcess(self.pid)
+            }
+            other => ProcessError::Other {
+                pid: self.pid,
+                error: std::io::Error::other(other),
+            },
+        }
+    }
+
+    /// The error to show where the kernel refuses to show this process.
+    pub fn denied(&self) -> ProcessError {
+        ProcessError::Denied {
+            pid: self.pid,
+            description: describe(self.pid),
+            permission: Permission::for_process(self.pid),
+        }
+    }
+
+    /// Whether any byte of it may be read; `probe` is an address that is surely mapped.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn check_access(&self, probe: Address) -> Result<(), ProcessError> {
+        use super::memory::{ReadError, ReadMemory};
+        match self.memory().read(probe, &mut [0]) {
+            Err(ReadError::Denied) => Err(self.denied()),
+            Err(ReadError::Gone) => Err(ProcessError::NoSuchProcess(self.pid)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// pidfd_open(2) answers EINVAL (ENOENT since Linux 6.16) for a thread that is not its process's first.
+fn not_a_process(pid: Pid, error: std::io::Error) -> ProcessError {
+    let process = procfs::process::Process::new(pid.raw()).and_then(|process| process.status());
+    match process {
+        Ok(status) if status.tgid != pid.raw() => ProcessError::IsThread {
+            thread: pid,
+            process: Pid::new(status.tgid),
+        },
+        Ok(_) => ProcessError::Other { pid, error },
+        Err(_) => ProcessError::NoSuchProcess(pid),
+    }
+}
+
+/// Program and user of a process, for an error message: ` (gunicorn, user www-data)`.
+fn describe(pid: Pid) -> String {
+    let Ok(status) = procfs::process::Process::new(pid.raw()).and_then(|process| process.status()) else {
+        return String::new();
+    };
+    let program = crate::text::visible(&status.name).into_owned();
+    format!(" ({program}, user {})", super::permission::user_name(status.ruid))
+}

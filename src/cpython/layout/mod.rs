@@ -98,7 +98,8 @@ pub struct ThreadLayout {
     pub thread_id: u64,
     /// `unsigned long native_thread_id`: the kernel's thread id in the target's namespace (from 3.11 on).
     pub native_thread_id: Option<u64>,
-    /// Pointer to the newest chunk of the data stack, where frames live (from 3.11 on).
+    /// Pointer to the newest chunk of the data stack, where frames live (from 3.11 on); the pointers to its
+    /// first free place and to its end follow.
     pub datastack_chunk: Option<u64>,
 }
 
@@ -115,7 +116,7 @@ impl ThreadLayout {
             Some(current_frame),
             Some(self.thread_id),
             self.native_thread_id,
-            self.datastack_chunk,
+            self.datastack_chunk.map(|offset| offset + 16),
         ]
         .into_iter()
         .flatten()

@@ -1,0 +1,150 @@
+//! The command line, as text only: parsing it touches neither files nor processes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::units::Pid;
+
+/// Shows who holds the GIL of a running CPython process, and what it does meanwhile
+///
+/// gilspy looks from outside: the process is neither restarted nor changed nor paused.
+#[derive(Debug, Parser)]
+#[command(name = "gilspy", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Record who holds the GIL, and draw it: flame graph and timeline
+    ///
+    /// Records until the duration is over, the process ends, or Ctrl-C; the pictures are written in
+    /// every case.
+    Record(RecordArgs),
+    /// Show every thread's stack once, and who holds the GIL
+    ///
+    /// Looks for 50 ms, many times, and says how often it saw whom.
+    Dump(DumpArgs),
+}
+
+/// What `record` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sudo gilspy record -p 4242 -d 10          ten seconds of a running process
+  sudo gilspy record -p 4242 -o slow.svg    slow.svg and slow.timeline.svg
+  gilspy record -- python3 app.py           a program from its first bytecode to its end")]
+pub struct RecordArgs {
+    /// The process to record
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid, required_unless_present = "command")]
+    pub pid: Option<Pid>,
+
+    /// How many seconds to record; without it, until Ctrl-C or the process's end
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub duration: Option<Duration>,
+
+    /// How many times a second to look
+    #[arg(short, long, value_name = "HZ", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+
+    /// Where to write; without it, gilspy-PID-TIME.svg and gilspy-PID-TIME.timeline.svg here
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Write this one format only, exactly to FILE
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub format: Option<Format>,
+
+    /// The program to start and record, with its arguments
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "pid")]
+    pub command: Vec<String>,
+}
+
+/// What `dump` takes.
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    /// The process to look at
+    #[arg(short, long, value_name = "PID", value_parser = parse_pid)]
+    pub pid: Pid,
+
+    /// Show only the thread that holds the GIL
+    #[arg(short, long)]
+    pub gil: bool,
+
+    /// Write JSON
+    #[arg(short, long)]
+    pub json: bool,
+}
+
+/// What a recording can be written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Flame graph of the code that held the GIL (SVG)
+    Flamegraph,
+    /// Who held the GIL when, a lane a thread (SVG)
+    Timeline,
+    /// Folded stacks, for other flame graph tools
+    Raw,
+    /// The figures, for programs
+    Json,
+}
+
+impl Format {
+    /// The ending of its files' names.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Flamegraph => "svg",
+            Format::Timeline => "timeline.svg",
+            Format::Raw => "raw.txt",
+            Format::Json => "json",
+        }
+    }
+}
+
+fn parse_pid(text: &str) -> Result<Pid, String> {
+    match text.parse::<i32>() {
+        Ok(pid) if pid > 0 => Ok(Pid::new(pid)),
+        _ => Err("a pid is a whole number from 1 up; `pgrep -a python` lists them".to_owned()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "seconds are a number above 0, such as 10 or 0.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_command_with_its_own_options() {
+        let cli = Cli::try_parse_from(["gilspy", "record", "-r", "50", "--", "python3", "-p", "x"]).unwrap();
+        let Command::Record(record) = cli.command else {
+            panic!("not record")
+        };
+        assert_eq!((record.rate, record.pid), (50, None));
+        assert_eq!(record.command, ["python3", "-p", "x"]);
+    }
+
+    #[test]
+    fn a_pid_or_a_command_but_not_both() {
+        assert!(Cli::try_parse_from(["gilspy", "record"]).is_err());
+        assert!(Cli::try_parse_from(["gilspy", "record", "-p", "1", "--", "x"]).is_err());
+        assert!(Cli::try_parse_from(["gilspy", "record", "-p", "0"]).is_err());
+        assert!(Cli::try_parse_from(["gilspy", "record", "-p", "1", "-d", "nan"]).is_err());
+    }
+}

@@ -1,0 +1,106 @@
+//! From a pid to a sampler: takes hold of the process, finds its interpreter.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use crate::cpython::locate::{LocateError, Located, locate};
+use crate::recording::Target;
+use crate::sampler::Sampler;
+use crate::target::binaries::Mappings;
+use crate::target::memory::ReadError;
+use crate::target::memory::live::LiveMemory;
+use crate::target::process::{Process, ProcessError};
+use crate::text::visible;
+use crate::units::Pid;
+
+/// How long an interpreter that is still starting is waited for.
+const STARTING: Duration = Duration::from_secs(2);
+
+/// How long to wait before looking again for an interpreter that is still starting.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// A process whose interpreter was found.
+pub(super) struct Attached {
+    /// The process.
+    pub process: Process,
+    /// What looks at it.
+    pub sampler: Sampler<LiveMemory>,
+    /// What it is.
+    pub target: Target,
+}
+
+/// Attaches to a running process.
+pub(super) fn attach(pid: Pid) -> Result<Attached> {
+    let process = Process::open(pid)?;
+    let deadline = Instant::now() + STARTING;
+    loop {
+        match find(&process) {
+            Ok(located) => return Attached::new(process, located),
+            Err(Missing::Interpreter(LocateError::NotReady(_))) if Instant::now() < deadline => {
+                std::thread::sleep(RETRY);
+            }
+            Err(missing) => return Err(missing.explain(&process)),
+        }
+    }
+}
+
+/// Why an interpreter was not found.
+pub(super) enum Missing {
+    /// The process cannot be looked at.
+    Process(ProcessError),
+    /// There is none that gilspy can read.
+    Interpreter(LocateError),
+}
+
+/// Looks for the interpreter once.
+pub(super) fn find(process: &Process) -> Result<Located, Missing> {
+    let mappings = Mappings::of(process).map_err(Missing::Process)?;
+    locate(mappings.parse(process), &process.memory()).map_err(Missing::Interpreter)
+}
+
+impl Missing {
+    pub(super) fn explain(self, process: &Process) -> anyhow::Error {
+        let pid = process.pid();
+        if !process.is_alive() {
+            return anyhow!("pid {pid} ended while gilspy was attaching to it");
+        }
+        match self {
+            Missing::Process(error) => error.into(),
+            Missing::Interpreter(LocateError::Memory(ReadError::Denied)) => process.denied().into(),
+            Missing::Interpreter(error) => {
+                let program = process.name();
+                anyhow!("pid {pid} ({}) {error}", visible(&program))
+            }
+        }
+    }
+}
+
+impl Attached {
+    /// Joins a process and what was found in it.
+    pub(super) fn new(process: Process, located: Located) -> Result<Self> {
+        let target = Target {
+            pid: process.pid(),
+            python: located.version.to_string(),
+            free_threaded: located.free_threaded,
+            command: process.command_line(),
+            host: host_name(),
+        };
+        let pid = process.pid();
+        let sampler = Sampler::new(pid, process.memory(), located)
+            .map_err(|error| anyhow!("pid {pid} cannot be looked at any more: {error}"))?;
+        Ok(Attached {
+            process,
+            sampler,
+            target,
+        })
+    }
+}
+
+fn host_name() -> String {
+    let name = nix::unistd::gethostname();
+    name.map_or_else(
+        |_| "unknown host".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}

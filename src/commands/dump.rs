@@ -1,0 +1,177 @@
+//! `gilspy dump`: every thread's stack once, and who held the GIL in many looks.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::attach::{Attached, attach};
+use crate::cli::DumpArgs;
+use crate::recording::ThreadIndex;
+use crate::recording::snapshot::{
+    GilSnapshot, HolderSnapshot, InterpreterSnapshot, Snapshot, ThreadSnapshot,
+};
+use crate::render::dump;
+use crate::sample::{GilSample, SampledHolder};
+use crate::sampler::{Clock, KnownThread, Sampler, Wakeup};
+use crate::target::memory::{ReadError, ReadMemory};
+use crate::units::Timestamp;
+
+/// For how long the GIL is looked at, so that the answer does not hang on one lucky moment.
+const SPAN: Duration = Duration::from_millis(50);
+
+/// How many times a second it is looked at meanwhile.
+const LOOKS_HZ: u32 = 1000;
+
+/// Looks at a process and prints what it saw.
+pub(super) fn run(args: &DumpArgs) -> Result<u8> {
+    let Attached {
+        process,
+        mut sampler,
+        target,
+    } = attach(args.pid)?;
+    let time = jiff::Timestamp::now();
+    let interpreters = look(&mut sampler).map_err(|error| match error {
+        ReadError::Gone => anyhow!("pid {} ended while gilspy was looking at it", args.pid),
+        ReadError::Denied => process.denied().into(),
+        other => anyhow!("pid {} cannot be read any more: {other}", args.pid),
+    })?;
+    if process.has_executed() {
+        return Err(anyhow!(
+            "pid {} started another program while gilspy was looking at it",
+            args.pid
+        ));
+    }
+    let snapshot = Snapshot {
+        target,
+        time,
+        interpreters,
+    };
+    let text = match args.json {
+        true => dump::json(&snapshot)?,
+        false => dump::text(&snapshot, args.gil),
+    };
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("cannot write to standard output")?;
+    Ok(0)
+}
+
+fn look<M: ReadMemory>(sampler: &mut Sampler<M>) -> Result<Vec<InterpreterSnapshot>, ReadError> {
+    let mut gils = vec![GilSnapshot::default(); sampler.gils().len()];
+    let mut clock = Clock::start(LOOKS_HZ);
+    while clock.now() < Timestamp::from_duration_since_start(SPAN) {
+        let Wakeup::Tick(at) = clock.wait(|| false) else {
+            break;
+        };
+        for (place, gil) in gils.iter_mut().enumerate() {
+            let sample = sampler.tick(place)?;
+            gil.span = Duration::from_nanos(at.as_nanos());
+            count(gil, &sample);
+        }
+    }
+    sampler.refresh()?;
+    for gil in &mut gils {
+        gil.held_by.sort_by_key(|(_, looks)| std::cmp::Reverse(*looks));
+        for (holder, _) in &mut gil.held_by {
+            let known = &sampler.threads().all()[holder.index.0 as usize];
+            (holder.tid, holder.name) = (known.tid, known.name.clone());
+        }
+    }
+    interpreters(sampler, &gils)
+}
+
+/// Takes one look into account.
+fn count(gil: &mut GilSnapshot, sample: &GilSample<'_>) {
+    gil.looks += 1;
+    gil.handovers = sample.switch_number.or(gil.handovers);
+    gil.switch_interval = sample.switch_interval.or(gil.switch_interval);
+    match &sample.holder {
+        SampledHolder::Thread { thread, stack } => {
+            gil.enabled = Some(true);
+            let holder = holder(gil, *thread);
+            holder.1 += 1;
+            if let Some(stack) = stack {
+                holder.0.frames = stack.to_vec();
+            }
+        }
+        SampledHolder::Nobody => {
+            gil.enabled = Some(true);
+            gil.free += 1;
+        }
+        SampledHolder::Disabled => gil.enabled = Some(false),
+        SampledHolder::Unknown => gil.unknown += 1,
+    }
+}
+
+fn holder(gil: &mut GilSnapshot, index: ThreadIndex) -> &mut (HolderSnapshot, u32) {
+    let place = gil
+        .held_by
+        .iter()
+        .position(|(holder, _)| holder.index == index)
+        .unwrap_or_else(|| {
+            gil.held_by.push((
+                HolderSnapshot {
+                    index,
+                    tid: None,
+                    name: None,
+                    frames: Vec::new(),
+                },
+                0,
+            ));
+            gil.held_by.len() - 1
+        });
+    &mut gil.held_by[place]
+}
+
+fn interpreters<M: ReadMemory>(
+    sampler: &mut Sampler<M>,
+    gils: &[GilSnapshot],
+) -> Result<Vec<InterpreterSnapshot>, ReadError> {
+    let mut found = Vec::new();
+    for (place, gil) in gils.iter().enumerate() {
+        for interpreter in sampler.gils()[place].interpreters.clone() {
+            let threads = threads(sampler, interpreter.id, gil)?;
+            found.push(InterpreterSnapshot {
+                id: interpreter.id,
+                gil: gil.clone(),
+                threads,
+            });
+        }
+    }
+    found.sort_by_key(|interpreter| interpreter.id);
+    Ok(found)
+}
+
+/// The threads that an interpreter has now. The holder's stack is the one it had while it held the GIL.
+fn threads<M: ReadMemory>(
+    sampler: &mut Sampler<M>,
+    interpreter: i64,
+    gil: &GilSnapshot,
+) -> Result<Vec<ThreadSnapshot>, ReadError> {
+    let known: Vec<(ThreadIndex, KnownThread)> = (sampler.threads().all().iter().enumerate())
+        .filter(|(_, known)| known.is_alive && known.interpreter == interpreter)
+        .map(|(index, known)| (ThreadIndex(index as u32), known.clone()))
+        .collect();
+    let mut threads = Vec::new();
+    for (index, known) in known {
+        let held = gil
+            .holder()
+            .filter(|(holder, _)| holder.index == index && !holder.frames.is_empty());
+        let frames = match held {
+            Some((holder, _)) => Some(holder.frames.clone()),
+            None => sampler.stack(index)?.map(<[_]>::to_vec),
+        };
+        threads.push(ThreadSnapshot {
+            index,
+            tid: known.tid,
+            namespace_tid: known.namespace_tid,
+            name: known.name,
+            frames,
+        });
+    }
+    threads.sort_by_key(|thread| thread.namespace_tid);
+    Ok(threads)
+}

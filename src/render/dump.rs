@@ -1,0 +1,251 @@
+//! `gilspy dump`: a snapshot as text for a terminal, or as JSON.
+
+use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
+
+use crate::recording::snapshot::{GilSnapshot, InterpreterSnapshot, Snapshot, ThreadSnapshot, label};
+use crate::recording::{Frame, Target};
+use crate::text::visible;
+use crate::units::{NamespaceTid, Tid};
+
+/// The widest column of function names; longer names push their file to the right.
+const WIDEST_FUNCTION: usize = 40;
+
+/// The snapshot as lines of text; only the GIL's holder if `holder_only`.
+pub fn text(snapshot: &Snapshot, holder_only: bool) -> String {
+    let target = &snapshot.target;
+    let build = if target.free_threaded {
+        ", free-threaded build"
+    } else {
+        ""
+    };
+    let command = target.command.join(" ");
+    let mut text = format!(
+        "pid {}  {}  CPython {}{build}\n",
+        target.pid,
+        visible(&command),
+        target.python
+    );
+    for interpreter in &snapshot.interpreters {
+        if snapshot.interpreters.len() > 1 {
+            text.push_str(&format!("\ninterpreter {}\n", interpreter.id));
+        }
+        text.push_str(&gil_sentence(&interpreter.gil));
+        text.push('\n');
+        match holder_only {
+            true => text.push_str(&holder(&interpreter.gil)),
+            false => text.push_str(&threads(interpreter)),
+        }
+    }
+    text
+}
+
+/// In one sentence, how often the GIL was seen held by whom.
+fn gil_sentence(gil: &GilSnapshot) -> String {
+    let looks = format!(
+        "{} looks over {:.0} ms",
+        gil.looks,
+        gil.span.as_secs_f64() * 1000.0
+    );
+    if gil.enabled == Some(false) {
+        return format!("There is no GIL to hold: it is off ({looks}).");
+    }
+    let mut sentence = match gil.holder() {
+        Some((holder, held)) => format!(
+            "GIL held by {} in {held} of {looks}",
+            named(&holder.name, holder.tid)
+        ),
+        None if gil.unknown == gil.looks => format!("GIL: unknown, no consistent reading in {looks}"),
+        None => format!("Nobody holds the GIL: free in {} of {looks}", gil.free),
+    };
+    if let Some((_, others)) = gil.held_by.split_first().filter(|(_, others)| !others.is_empty()) {
+        let held: u32 = others.iter().map(|(_, held)| held).sum();
+        match others {
+            [(other, held)] => {
+                sentence.push_str(&format!(", by {} in {held}", named(&other.name, other.tid)))
+            }
+            _ => sentence.push_str(&format!(", by {} others in {held}", others.len())),
+        }
+    }
+    if gil.free > 0 && gil.holder().is_some() {
+        sentence.push_str(&format!(", free in {}", gil.free));
+    }
+    if gil.unknown > 0 && gil.unknown < gil.looks {
+        sentence.push_str(&format!(", unknown in {}", gil.unknown));
+    }
+    sentence + "."
+}
+
+fn holder(gil: &GilSnapshot) -> String {
+    let Some((holder, _)) = gil.holder() else {
+        return String::new();
+    };
+    format!(
+        "\n{}  holds the GIL\n{}",
+        named(&holder.name, holder.tid),
+        stack(Some(&holder.frames))
+    )
+}
+
+fn threads(interpreter: &InterpreterSnapshot) -> String {
+    let mut text = String::new();
+    for thread in &interpreter.threads {
+        let held = interpreter
+            .gil
+            .held_by
+            .iter()
+            .find(|(holder, _)| holder.index == thread.index);
+        let mark = match held {
+            Some((_, looks)) => format!("  held the GIL in {looks} of {} looks", interpreter.gil.looks),
+            None => String::new(),
+        };
+        text.push_str(&format!("\n{}{mark}\n", named(&thread.name, thread.tid)));
+        text.push_str(&stack(thread.frames.as_deref()));
+    }
+    text
+}
+
+fn named(name: &Option<String>, tid: Option<Tid>) -> String {
+    let label = label(name.as_deref(), tid);
+    match (name, tid) {
+        (Some(_), Some(tid)) => format!("{} ({tid})", visible(&label)),
+        _ => visible(&label).into_owned(),
+    }
+}
+
+fn stack(frames: Option<&[Frame]>) -> String {
+    let Some(frames) = frames else {
+        return "    (its stack could not be read consistently)\n".to_owned();
+    };
+    if frames.is_empty() {
+        return "    (no Python code on its stack)\n".to_owned();
+    }
+    let functions: Vec<_> = frames.iter().map(|frame| visible(&frame.function)).collect();
+    let widest = functions
+        .iter()
+        .map(|function| function.width())
+        .max()
+        .unwrap_or(0)
+        .min(WIDEST_FUNCTION);
+    let mut text = String::new();
+    for (frame, function) in frames.iter().zip(functions) {
+        let line = frame.line.map_or_else(|| "?".to_owned(), |line| line.to_string());
+        let padding = " ".repeat(widest.saturating_sub(function.width()));
+        text.push_str(&format!(
+            "    {function}{padding}  {}:{line}\n",
+            visible(&frame.file)
+        ));
+    }
+    text
+}
+
+/// The snapshot as one JSON object, see `docs/schema/dump.json`.
+///
+/// # Errors
+/// Never in practice: the data are plain.
+pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
+    let document = Document {
+        schema: 1,
+        gilspy: env!("CARGO_PKG_VERSION"),
+        time: snapshot.time.to_string(),
+        target: &snapshot.target,
+        interpreters: snapshot.interpreters.iter().map(Interpreter::of).collect(),
+    };
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: u32,
+    gilspy: &'static str,
+    time: String,
+    target: &'a Target,
+    interpreters: Vec<Interpreter<'a>>,
+}
+
+#[derive(Serialize)]
+struct Interpreter<'a> {
+    id: i64,
+    gil: Gil,
+    looks: Looks,
+    threads: Vec<Thread<'a>>,
+}
+
+#[derive(Serialize)]
+struct Gil {
+    enabled: Option<bool>,
+    locked: Option<bool>,
+    holder_tid: Option<Tid>,
+    handovers: Option<u64>,
+    switch_interval_us: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Looks {
+    total: u32,
+    held_by: Vec<HeldBy>,
+    free: u32,
+    unknown: u32,
+    span_ms: f64,
+}
+
+#[derive(Serialize)]
+struct HeldBy {
+    tid: Option<Tid>,
+    looks: u32,
+}
+
+/// What is not measured yet (state, syscall) is null.
+#[derive(Serialize)]
+struct Thread<'a> {
+    tid: Option<Tid>,
+    namespace_tid: Option<NamespaceTid>,
+    name: Option<&'a str>,
+    state: Option<&'static str>,
+    syscall: Option<&'static str>,
+    frames: &'a [Frame],
+}
+
+impl<'a> Interpreter<'a> {
+    fn of(interpreter: &'a InterpreterSnapshot) -> Self {
+        let gil = &interpreter.gil;
+        let holder = gil.holder();
+        let was_read = gil.enabled == Some(true);
+        Interpreter {
+            id: interpreter.id,
+            gil: Gil {
+                enabled: gil.enabled,
+                locked: was_read.then_some(holder.is_some()),
+                holder_tid: holder.and_then(|(holder, _)| holder.tid),
+                handovers: gil.handovers,
+                switch_interval_us: gil.switch_interval.map(|interval| interval.as_micros() as u64),
+            },
+            looks: Looks {
+                total: gil.looks,
+                held_by: (gil.held_by.iter())
+                    .map(|(holder, looks)| HeldBy {
+                        tid: holder.tid,
+                        looks: *looks,
+                    })
+                    .collect(),
+                free: gil.free,
+                unknown: gil.unknown,
+                span_ms: gil.span.as_secs_f64() * 1000.0,
+            },
+            threads: interpreter.threads.iter().map(Thread::of).collect(),
+        }
+    }
+}
+
+impl<'a> Thread<'a> {
+    fn of(thread: &'a ThreadSnapshot) -> Self {
+        Thread {
+            tid: thread.tid,
+            namespace_tid: thread.namespace_tid,
+            name: thread.name.as_deref(),
+            state: None,
+            syscall: None,
+            frames: thread.frames.as_deref().unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! When to look: one moment in each period, uniformly at random inside it, so that the ticks never beat
+//! with the interpreter's own switch interval of 5 ms.
+
+use std::time::Duration;
+
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
+
+use crate::units::Timestamp;
+
+/// The longest uninterrupted sleep, so that a request to stop is noticed soon.
+const LONGEST_SLEEP: Duration = Duration::from_millis(50);
+
+/// The clock of one recording. Its ticks are absolute moments: a late one delays none after it.
+#[derive(Debug)]
+pub struct Clock {
+    start: Duration,
+    period_ns: u64,
+    next_period: u64,
+    missed: u64,
+    random: fastrand::Rng,
+}
+
+/// Why [`Clock::wait`] came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wakeup {
+    /// It is time for a tick.
+    Tick(Timestamp),
+    /// It was asked to stop.
+    Stopped,
+}
+
+impl Clock {
+    /// A clock that starts now and ticks `rate_hz` times a second.
+    pub fn start(rate_hz: u32) -> Self {
+        Clock {
+            start: monotonic(),
+            period_ns: 1_000_000_000 / u64::from(rate_hz.max(1)),
+            next_period: 0,
+            missed: 0,
+            random: fastrand::Rng::new(),
+        }
+    }
+
+    /// Time since the start.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_duration_since_start(monotonic().saturating_sub(self.start))
+    }
+
+    /// Periods that went by without a tick, because it was too late for one.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// Sleeps until the next tick is due, or `should_stop` says so.
+    pub fn wait(&mut self, should_stop: impl Fn() -> bool) -> Wakeup {
+        loop {
+            let deadline = self.next_deadline();
+            if !self.sleep_until(deadline, &should_stop) {
+                return Wakeup::Stopped;
+            }
+            let now = self.now();
+            let period = self.next_period - 1;
+            // Woken after the end of the period the tick was for: that one is missed, not made up for.
+            if now.as_nanos() / self.period_ns == period {
+                return Wakeup::Tick(now);
+            }
+            self.missed += 1;
+        }
+    }
+
+    /// A moment inside the next period that is not over yet; those that are over are missed.
+    fn next_deadline(&mut self) -> u64 {
+        let current = self.now().as_nanos() / self.period_ns;
+        let period = self.next_period.max(current);
+        self.missed += period - self.next_period;
+        self.next_period = period + 1;
+        period * self.period_ns + self.random.u64(0..self.period_ns.max(1))
+    }
+
+    fn sleep_until(&self, deadline_ns: u64, should_stop: &impl Fn() -> bool) -> bool {
+        loop {
+            if should_stop() {
+                return false;
+            }
+            let now = self.now().as_nanos();
+            if now >= deadline_ns {
+                return true;
+            }
+            let next = deadline_ns.min(now + LONGEST_SLEEP.as_nanos() as u64);
+            let until = TimeSpec::from_duration(self.start + Duration::from_nanos(next));
+            // An interrupted sleep is resumed by the loop.
+            let _ = clock_nanosleep(
+                ClockId::CLOCK_MONOTONIC,
+                ClockNanosleepFlags::TIMER_ABSTIME,
+                &until,
+            );
+        }
+    }
+}
+
+fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_and_missed_ticks_add_up_to_the_periods_gone_by() {
+        let mut clock = Clock::start(2000);
+        let mut ticks = Vec::new();
+        for turn in 0..60 {
+            if turn == 30 {
+                std::thread::sleep(Duration::from_millis(7));
+            }
+            match clock.wait(|| false) {
+                Wakeup::Tick(at) => ticks.push(at),
+                Wakeup::Stopped => unreachable!(),
+            }
+        }
+        let last_period = ticks[59].as_nanos() / 500_000;
+        assert_eq!(60 + clock.missed(), last_period + 1);
+        assert!(clock.missed() >= 13);
+        assert!(
+            ticks
+                .windows(2)
+                .all(|pair| pair[0].as_nanos() / 500_000 < pair[1].as_nanos() / 500_000)
+        );
+    }
+
+    #[test]
+    fn ticks_fall_anywhere_in_their_period() {
+        let mut clock = Clock::start(1000);
+        let deadlines: Vec<u64> = (0..400).map(|_| clock.next_deadline() % 1_000_000).collect();
+        for quarter in 0..4 {
+            let inside = deadlines
+                .iter()
+                .filter(|place| **place / 250_000 == quarter)
+                .count();
+            assert!(inside > 50, "{inside} of 400 in quarter {quarter}");
+        }
+    }
+
+    #[test]
+    fn a_request_to_stop_ends_the_wait() {
+        let mut clock = Clock::start(1);
+        assert_eq!(clock.wait(|| true), Wakeup::Stopped);
+    }
+}

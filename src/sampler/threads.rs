@@ -1,0 +1,177 @@
+//! The threads met so far: which thread state belongs to which, what the kernel and Python call them.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::cpython::layout::Layout;
+use crate::cpython::names;
+use crate::cpython::threads::{self, Interpreter, PthreadTid, ThreadHeader};
+use crate::sample::ThreadIndex;
+use crate::target::memory::{ReadError, ReadMemory};
+use crate::target::tasks::{self, Tasks};
+use crate::units::{Address, NamespaceTid, Pid, Tid};
+
+/// How soon after one look for names another is worth its cost, when a new thread turns up.
+const NAMES_AGE: Duration = Duration::from_millis(5);
+
+/// A thread of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownThread {
+    /// Its thread state.
+    pub thread_state: Address,
+    /// Its interpreter's number.
+    pub interpreter: i64,
+    /// Its id as gilspy's namespace counts; `None` where it could not be found.
+    pub tid: Option<Tid>,
+    /// Its id as the target's namespace counts.
+    pub namespace_tid: Option<NamespaceTid>,
+    /// Its name in Python, else the kernel's.
+    pub name: Option<String>,
+    /// Whether it was there at the last look.
+    pub is_alive: bool,
+    pthread: u64,
+    interpreter_address: Address,
+}
+
+/// The threads of one process.
+#[derive(Debug)]
+pub struct Threads {
+    pid: Pid,
+    known: Vec<KnownThread>,
+    by_thread_state: HashMap<Address, ThreadIndex>,
+    tasks: Tasks,
+    pthread_tid: PthreadTid,
+    interpreters: Vec<Interpreter>,
+    named_at: Option<Instant>,
+}
+
+impl Threads {
+    /// No threads yet.
+    pub(super) fn new(pid: Pid) -> Self {
+        Threads {
+            pid,
+            known: Vec::new(),
+            by_thread_state: HashMap::new(),
+            tasks: Tasks::default(),
+            pthread_tid: PthreadTid::default(),
+            interpreters: Vec::new(),
+            named_at: None,
+        }
+    }
+
+    /// All threads, also those that have ended; a [`ThreadIndex`] is a place in this list.
+    pub fn all(&self) -> &[KnownThread] {
+        &self.known
+    }
+
+    /// Finds out which threads there are now, and what they are called.
+    pub(super) fn refresh(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        interpreters: &[Interpreter],
+    ) -> Result<(), ReadError> {
+        self.interpreters = interpreters.to_vec();
+        self.tasks = Tasks::of(self.pid).unwrap_or_default();
+        let mut headers = Vec::new();
+        for interpreter in interpreters {
+            headers.extend(threads::threads(memory, layout, interpreter.address)?);
+        }
+        self.pthread_tid.learn(memory, &headers, &self.tasks);
+        for thread in &mut self.known {
+            thread.is_alive = false;
+        }
+        for header in headers {
+            let index = self.meet(memory, header);
+            self.known[index.0 as usize].is_alive = true;
+        }
+        let known = &self.known;
+        self.by_thread_state
+            .retain(|_, index| known[index.0 as usize].is_alive);
+        self.name(memory, layout);
+        Ok(())
+    }
+
+    /// The thread of a thread state; one not met before is looked at first. `None` where there is no
+    /// thread state of this process.
+    pub(super) fn index_of(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        thread_state: Address,
+    ) -> Result<Option<ThreadIndex>, ReadError> {
+        let header = match threads::read_thread(memory, layout, thread_state) {
+            Ok(header) => header,
+            Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+            Err(_) => None,
+        };
+        let header = header.filter(|header| {
+            self.interpreters
+                .iter()
+                .any(|interpreter| interpreter.address == header.interpreter)
+        });
+        let Some(header) = header else { return Ok(None) };
+        let met_before = self.known.len();
+        let index = self.meet(memory, header);
+        if self.known.len() > met_before && self.named_at.is_none_or(|at| at.elapsed() > NAMES_AGE) {
+            self.name(memory, layout);
+        }
+        Ok(Some(index))
+    }
+
+    /// The number of a thread: the old one where the thread state still belongs to the same thread.
+    fn meet(&mut self, memory: &impl ReadMemory, header: ThreadHeader) -> ThreadIndex {
+        if let Some(&index) = self.by_thread_state.get(&header.address) {
+            let known = &self.known[index.0 as usize];
+            let tid_changed = header.native_tid.is_some() && header.native_tid != known.namespace_tid;
+            if known.pthread == header.pthread && !tid_changed {
+                return index;
+            }
+        }
+        let namespace_tid = header
+            .native_tid
+            .or_else(|| self.pthread_tid.of(memory, header.pthread));
+        let tid = namespace_tid.and_then(|namespace_tid| self.host_tid(namespace_tid));
+        let interpreter = self
+            .interpreters
+            .iter()
+            .find(|known| known.address == header.interpreter);
+        let index = ThreadIndex(self.known.len() as u32);
+        self.known.push(KnownThread {
+            thread_state: header.address,
+            interpreter: interpreter.map_or(0, |interpreter| interpreter.id),
+            tid,
+            namespace_tid,
+            name: tid.and_then(|tid| tasks::comm(self.pid, tid)),
+            is_alive: true,
+            pthread: header.pthread,
+            interpreter_address: header.interpreter,
+        });
+        self.by_thread_state.insert(header.address, index);
+        index
+    }
+
+    fn host_tid(&mut self, namespace_tid: NamespaceTid) -> Option<Tid> {
+        if !self.tasks.contains(namespace_tid) {
+            self.tasks = Tasks::of(self.pid).unwrap_or_default();
+        }
+        self.tasks.tid(namespace_tid)
+    }
+
+    /// Takes over the names that Python has for its threads; where it has none, the kernel's stay.
+    fn name(&mut self, memory: &impl ReadMemory, layout: &Layout) {
+        self.named_at = Some(Instant::now());
+        for interpreter in &self.interpreters {
+            let Ok(names) = names::thread_names(memory, layout, interpreter.address) else {
+                continue;
+            };
+            for thread in self.known.iter_mut().filter(|thread| thread.is_alive) {
+                if thread.interpreter_address == interpreter.address
+                    && let Some(name) = names.get(&thread.pthread)
+                {
+                    thread.name = Some(name.clone());
+                }
+            }
+        }
+    }
+}
