@@ -95,6 +95,16 @@ pub enum Format {
 }
 
 impl Format {
+    /// What the summary calls it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Format::Flamegraph => "flame graph",
+            Format::Timeline => "timeline",
+            Format::Raw => "raw",
+            Format::Json => "json",
+        }
+    }
+
     /// The ending of its files' names.
     pub fn extension(self) -> &'static str {
         match self {
@@ -133,9 +143,7 @@ mod tests {
     #[test]
     fn what_follows_two_dashes_is_the_command_with_its_own_options() {
         let cli = Cli::try_parse_from(["gilspy", "record", "-r", "50", "--", "python3", "-p", "x"]).unwrap();
-        let Command::Record(record) = cli.command else {
-            panic!("not record")
-        };
+        let Command::Record(record) = cli.command else { panic!("not record") };
         assert_eq!((record.rate, record.pid), (50, None));
         assert_eq!(record.command, ["python3", "-p", "x"]);
     }

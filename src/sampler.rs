@@ -13,7 +13,7 @@ pub use clock::{Clock, Wakeup};
 pub use threads::{KnownThread, Threads};
 
 use crate::cpython::code::CodeCache;
-use crate::cpython::frames::StackReader;
+use crate::cpython::frames::{Consistency, StackReader};
 use crate::cpython::gil::{GIL_BYTES, GilReading, GilState, gil_address};
 use crate::cpython::locate::Located;
 use crate::cpython::threads::Interpreter;
@@ -53,7 +53,8 @@ pub struct Gil {
 struct Look {
     reading: Option<GilReading>,
     state: GilState,
-    has_stack: bool,
+    /// How much of the holder's stack was read.
+    stack: Consistency,
 }
 
 impl<M: ReadMemory> Sampler<M> {
@@ -109,23 +110,14 @@ impl<M: ReadMemory> Sampler<M> {
         for gil in &mut self.gils {
             gil.interpreters.retain(|known| interpreters.contains(known));
         }
-        self.threads
-            .refresh(&self.memory, &self.located.layout, &interpreters)
+        self.threads.refresh(&self.memory, &self.located.layout, &interpreters)
     }
 
     fn add_interpreter(&mut self, address: Address, interpreter: Interpreter) {
-        let place = self
-            .gils
-            .iter()
-            .position(|gil| gil.address == address)
-            .unwrap_or_else(|| {
-                self.gils.push(Gil {
-                    address,
-                    interpreters: Vec::new(),
-                    last_holder: None,
-                });
-                self.gils.len() - 1
-            });
+        let place = self.gils.iter().position(|gil| gil.address == address).unwrap_or_else(|| {
+            self.gils.push(Gil { address, interpreters: Vec::new(), last_holder: None });
+            self.gils.len() - 1
+        });
         let known = &mut self.gils[place].interpreters;
         if !known.contains(&interpreter) {
             known.push(interpreter);
@@ -139,7 +131,7 @@ impl<M: ReadMemory> Sampler<M> {
     pub fn tick(&mut self, gil: usize) -> Result<GilSample<'_>, ReadError> {
         let look = self.look(gil)?;
         let holder = match look.state {
-            GilState::Held(holder) => self.holder(holder, look.has_stack)?,
+            GilState::Held(holder) => self.holder(holder, look.stack)?,
             GilState::Free => SampledHolder::Nobody,
             GilState::Disabled => SampledHolder::Disabled,
             GilState::Unknown => SampledHolder::Unknown,
@@ -160,27 +152,26 @@ impl<M: ReadMemory> Sampler<M> {
             return Ok(None);
         };
         let mut reader = StackReader::new(known.thread_state);
-        let Some(raw) = reader.read(&self.memory, &self.located.layout)? else {
+        let consistency = reader.read(&self.memory, &self.located.layout)?;
+        if consistency == Consistency::None {
             return Ok(None);
-        };
-        self.codes
-            .name_stack(&self.memory, &self.located.layout, raw, &mut self.frames)?;
+        }
+        self.codes.name_stack(&self.memory, &self.located.layout, reader.stack(), &mut self.frames)?;
+        mark_unread(consistency, &mut self.frames);
         Ok(Some(&self.frames))
     }
 
     /// Names a holder and its stack. A holder that is no thread of the process is none: `unknown`.
-    fn holder(&mut self, holder: Address, has_stack: bool) -> Result<SampledHolder<'_>, ReadError> {
+    fn holder(&mut self, holder: Address, consistency: Consistency) -> Result<SampledHolder<'_>, ReadError> {
         let layout = &self.located.layout;
         let Some(thread) = self.threads.index_of(&self.memory, layout, holder)? else {
             return Ok(SampledHolder::Unknown);
         };
-        let raw = has_stack
-            .then(|| self.readers.get(&holder).map(StackReader::stack))
-            .flatten();
-        let stack = match raw {
+        let raw = self.readers.get(&holder).map(StackReader::stack);
+        let stack = match raw.filter(|_| consistency != Consistency::None) {
             Some(raw) => {
-                self.codes
-                    .name_stack(&self.memory, layout, raw, &mut self.frames)?;
+                self.codes.name_stack(&self.memory, layout, raw, &mut self.frames)?;
+                mark_unread(consistency, &mut self.frames);
                 Some(self.frames.as_slice())
             }
             None => None,
@@ -191,11 +182,7 @@ impl<M: ReadMemory> Sampler<M> {
     /// Reads until GIL and stack are consistent, or the attempts are used up. The GIL alone being
     /// consistent is the second best answer.
     fn look(&mut self, gil: usize) -> Result<Look, ReadError> {
-        let mut best = Look {
-            reading: None,
-            state: GilState::Unknown,
-            has_stack: false,
-        };
+        let mut best = Look { reading: None, state: GilState::Unknown, stack: Consistency::None };
         for _attempt in 0..ATTEMPTS {
             let look = match self.gils[gil].last_holder {
                 Some(holder) => self.look_with_stack(gil, holder)?,
@@ -205,10 +192,12 @@ impl<M: ReadMemory> Sampler<M> {
                 GilState::Free | GilState::Disabled => return Ok(look),
                 GilState::Held(holder) => {
                     self.gils[gil].last_holder = Some(holder);
-                    if look.has_stack {
+                    if look.stack == Consistency::Whole {
                         return Ok(look);
                     }
-                    best = look;
+                    if best.state != look.state || best.stack == Consistency::None {
+                        best = look;
+                    }
                 }
                 GilState::Unknown => {}
             }
@@ -219,10 +208,7 @@ impl<M: ReadMemory> Sampler<M> {
     fn look_without_stack(&mut self, gil: usize) -> Result<Look, ReadError> {
         let (mut before, mut after) = ([0; GIL_BYTES], [0; GIL_BYTES]);
         let address = self.gils[gil].address;
-        let mut segments = [
-            Segment::new(address, &mut before),
-            Segment::new(address, &mut after),
-        ];
+        let mut segments = [Segment::new(address, &mut before), Segment::new(address, &mut after)];
         self.memory.read_batch(&mut segments)?;
         let arrived = segments.iter().all(|segment| segment.arrived);
         Ok(self.judge(arrived, &before, &after))
@@ -232,10 +218,7 @@ impl<M: ReadMemory> Sampler<M> {
         if self.readers.len() > MAX_READERS {
             self.readers.clear();
         }
-        let reader = self
-            .readers
-            .entry(holder)
-            .or_insert_with(|| StackReader::new(holder));
+        let reader = self.readers.entry(holder).or_insert_with(|| StackReader::new(holder));
         let (mut before, mut after) = ([0; GIL_BYTES], [0; GIL_BYTES]);
         let address = self.gils[gil].address;
         let layout = &self.located.layout;
@@ -245,11 +228,13 @@ impl<M: ReadMemory> Sampler<M> {
             Segment::new(address, &mut before),
             Segment::new(address, &mut after),
         )?;
-        if !enclosed.stack {
+        if enclosed.consistency == Consistency::None {
             reader.learn(&self.memory, layout)?;
         }
         let mut look = self.judge(enclosed.enclosing_arrived, &before, &after);
-        look.has_stack = enclosed.stack && look.state == GilState::Held(holder);
+        if look.state == GilState::Held(holder) {
+            look.stack = enclosed.consistency;
+        }
         if matches!(look.state, GilState::Unknown) && !enclosed.enclosing_arrived {
             // A holder that ended takes its memory along: look at the GIL alone.
             self.gils[gil].last_holder = None;
@@ -261,16 +246,17 @@ impl<M: ReadMemory> Sampler<M> {
     fn judge(&self, arrived: bool, before: &[u8; GIL_BYTES], after: &[u8; GIL_BYTES]) -> Look {
         let decode = |bytes| GilReading::decode(bytes, &self.located.layout.gil);
         match (arrived, decode(before), decode(after)) {
-            (true, Some(before), Some(after)) if before.agrees_with(&after) => Look {
-                reading: Some(after),
-                state: after.state(),
-                has_stack: false,
-            },
-            _ => Look {
-                reading: None,
-                state: GilState::Unknown,
-                has_stack: false,
-            },
+            (true, Some(before), Some(after)) if before.agrees_with(&after) => {
+                Look { reading: Some(after), state: after.state(), stack: Consistency::None }
+            }
+            _ => Look { reading: None, state: GilState::Unknown, stack: Consistency::None },
         }
+    }
+}
+
+/// Says so where the inner calls of a stack came and went too fast to be read.
+fn mark_unread(consistency: Consistency, frames: &mut Vec<Frame>) {
+    if consistency == Consistency::Outer {
+        frames.insert(0, Frame { function: "<unknown>".into(), file: "<unknown>".into(), line: None });
     }
 }

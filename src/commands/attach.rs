@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use crate::cpython::locate::{LocateError, Located, locate};
+use crate::cpython::locate::{Candidate, LocateError, Located};
 use crate::recording::Target;
 use crate::sampler::Sampler;
 use crate::target::binaries::Mappings;
@@ -56,7 +56,7 @@ pub(super) enum Missing {
 /// Looks for the interpreter once.
 pub(super) fn find(process: &Process) -> Result<Located, Missing> {
     let mappings = Mappings::of(process).map_err(Missing::Process)?;
-    locate(mappings.parse(process), &process.memory()).map_err(Missing::Interpreter)
+    Candidate::new(mappings.parse(process)).locate(&process.memory()).map_err(Missing::Interpreter)
 }
 
 impl Missing {
@@ -89,18 +89,11 @@ impl Attached {
         let pid = process.pid();
         let sampler = Sampler::new(pid, process.memory(), located)
             .map_err(|error| anyhow!("pid {pid} cannot be looked at any more: {error}"))?;
-        Ok(Attached {
-            process,
-            sampler,
-            target,
-        })
+        Ok(Attached { process, sampler, target })
     }
 }
 
 fn host_name() -> String {
     let name = nix::unistd::gethostname();
-    name.map_or_else(
-        |_| "unknown host".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
+    name.map_or_else(|_| "unknown host".to_owned(), |name| name.to_string_lossy().into_owned())
 }

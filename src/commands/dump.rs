@@ -25,11 +25,7 @@ const LOOKS_HZ: u32 = 1000;
 
 /// Looks at a process and prints what it saw.
 pub(super) fn run(args: &DumpArgs) -> Result<u8> {
-    let Attached {
-        process,
-        mut sampler,
-        target,
-    } = attach(args.pid)?;
+    let Attached { process, mut sampler, target } = attach(args.pid)?;
     let time = jiff::Timestamp::now();
     let interpreters = look(&mut sampler).map_err(|error| match error {
         ReadError::Gone => anyhow!("pid {} ended while gilspy was looking at it", args.pid),
@@ -37,16 +33,9 @@ pub(super) fn run(args: &DumpArgs) -> Result<u8> {
         other => anyhow!("pid {} cannot be read any more: {other}", args.pid),
     })?;
     if process.has_executed() {
-        return Err(anyhow!(
-            "pid {} started another program while gilspy was looking at it",
-            args.pid
-        ));
+        return Err(anyhow!("pid {} started another program while gilspy was looking at it", args.pid));
     }
-    let snapshot = Snapshot {
-        target,
-        time,
-        interpreters,
-    };
+    let snapshot = Snapshot { target, time, interpreters };
     let text = match args.json {
         true => dump::json(&snapshot)?,
         false => dump::text(&snapshot, args.gil),
@@ -63,7 +52,7 @@ fn look<M: ReadMemory>(sampler: &mut Sampler<M>) -> Result<Vec<InterpreterSnapsh
     let mut gils = vec![GilSnapshot::default(); sampler.gils().len()];
     let mut clock = Clock::start(LOOKS_HZ);
     while clock.now() < Timestamp::from_duration_since_start(SPAN) {
-        let Wakeup::Tick(at) = clock.wait(|| false) else {
+        let Wakeup::Tick(at) = clock.wait(|_| false) else {
             break;
         };
         for (place, gil) in gils.iter_mut().enumerate() {
@@ -107,22 +96,10 @@ fn count(gil: &mut GilSnapshot, sample: &GilSample<'_>) {
 }
 
 fn holder(gil: &mut GilSnapshot, index: ThreadIndex) -> &mut (HolderSnapshot, u32) {
-    let place = gil
-        .held_by
-        .iter()
-        .position(|(holder, _)| holder.index == index)
-        .unwrap_or_else(|| {
-            gil.held_by.push((
-                HolderSnapshot {
-                    index,
-                    tid: None,
-                    name: None,
-                    frames: Vec::new(),
-                },
-                0,
-            ));
-            gil.held_by.len() - 1
-        });
+    let place = gil.held_by.iter().position(|(holder, _)| holder.index == index).unwrap_or_else(|| {
+        gil.held_by.push((HolderSnapshot { index, tid: None, name: None, frames: Vec::new() }, 0));
+        gil.held_by.len() - 1
+    });
     &mut gil.held_by[place]
 }
 
@@ -134,11 +111,7 @@ fn interpreters<M: ReadMemory>(
     for (place, gil) in gils.iter().enumerate() {
         for interpreter in sampler.gils()[place].interpreters.clone() {
             let threads = threads(sampler, interpreter.id, gil)?;
-            found.push(InterpreterSnapshot {
-                id: interpreter.id,
-                gil: gil.clone(),
-                threads,
-            });
+            found.push(InterpreterSnapshot { id: interpreter.id, gil: gil.clone(), threads });
         }
     }
     found.sort_by_key(|interpreter| interpreter.id);
@@ -157,9 +130,7 @@ fn threads<M: ReadMemory>(
         .collect();
     let mut threads = Vec::new();
     for (index, known) in known {
-        let held = gil
-            .holder()
-            .filter(|(holder, _)| holder.index == index && !holder.frames.is_empty());
+        let held = gil.holder().filter(|(holder, _)| holder.index == index && !holder.frames.is_empty());
         let frames = match held {
             Some((holder, _)) => Some(holder.frames.clone()),
             None => sampler.stack(index)?.map(<[_]>::to_vec),

@@ -2,8 +2,11 @@
 
 mod attach;
 mod dump;
+mod launch;
 mod output;
+mod progress;
 mod record;
+mod stop;
 
 use anyhow::Result;
 

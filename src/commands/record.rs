@@ -1,5 +1,168 @@
-//! todo
+//! `gilspy record`: looks at a process until there is a reason to stop, then writes what it saw.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use nix::time::{ClockId, clock_gettime};
+
+use super::attach::{Attached, attach};
+use super::launch::{Launched, Start, exit_code};
+use super::output::Outputs;
+use super::progress::Progress;
+use super::stop::{OnSignal, Stop, watch};
 use crate::cli::RecordArgs;
-pub(super) fn run(_args: RecordArgs) -> anyhow::Result<u8> {
+use crate::recording::{Ending, Recorder, Recording, Thread, ThreadIndex};
+use crate::render::summary;
+use crate::sampler::{Clock, KnownThread, Sampler, Wakeup};
+use crate::target::memory::ReadError;
+use crate::target::memory::live::LiveMemory;
+use crate::units::{Pid, Timestamp};
+
+/// How often to look for new threads and names.
+const REFRESH: Duration = Duration::from_millis(100);
+
+/// Records and writes the pictures. Answers the exit status, a started program's own.
+pub(super) fn run(args: RecordArgs) -> Result<u8> {
+    let outputs = Outputs::open(args.output.as_deref(), args.format)?;
+    match args.pid {
+        Some(pid) => record_running(pid, &args, outputs),
+        None => record_started(&args, outputs),
+    }
+}
+
+fn record_running(pid: Pid, args: &RecordArgs, outputs: Outputs) -> Result<u8> {
+    let attached = attach(pid)?;
+    let pidfd = attached.process.pidfd().try_clone_to_owned().context("cannot watch the process")?;
+    let stop = watch(pidfd, OnSignal::Stop)?;
+    let recording = record(attached, args, &stop)?;
+    report(&recording, outputs)?;
     Ok(0)
+}
+
+fn record_started(args: &RecordArgs, outputs: Outputs) -> Result<u8> {
+    let mut launched = Launched::start(&args.command)?;
+    let process = launched.process()?;
+    let pidfd = process.pidfd().try_clone_to_owned().context("cannot watch the process")?;
+    let stop = watch(pidfd, OnSignal::PassOn)?;
+    let attached = match launched.attach(process)? {
+        Start::Attached(attached) => *attached,
+        Start::Ended(status) => return Err(launched.never_python(status)),
+    };
+    let recording = record(attached, args, &stop)?;
+    if matches!(recording.ending, Ending::TargetExecuted | Ending::Finished) {
+        eprintln!("gilspy: the recording is over; waiting for pid {} to end", recording.target.pid);
+    }
+    let status = launched.wait()?;
+    report(&recording, outputs)?;
+    Ok(exit_code(status))
+}
+
+/// Looks until the duration is over, `stop` says so, or the target is no longer there.
+fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recording> {
+    let Attached { process, mut sampler, target } = attached;
+    let pid = target.pid;
+    let progress = Progress::start(&target, args, sampler.threads().all().len());
+    let mut recorder = Recorder::new(target, args.rate);
+    let cpu_before = own_cpu();
+    let mut clock = Clock::start(args.rate);
+    let end = args.duration.map(Timestamp::from_duration_since_start);
+    let is_over = |now: Timestamp| end.is_some_and(|end| now >= end);
+    take_over(&mut recorder, &sampler, Timestamp::START);
+
+    let mut refreshed = Instant::now();
+    let ending = loop {
+        if let Some(reason) = stop.reason() {
+            break reason;
+        }
+        let Wakeup::Tick(at) = clock.wait(|now| stop.reason().is_some() || is_over(now)) else {
+            break stop.reason().unwrap_or(Ending::Finished);
+        };
+        if is_over(at) {
+            break Ending::Finished;
+        }
+        let seen = tick(&mut recorder, &mut sampler, at);
+        let is_time = refreshed.elapsed() >= REFRESH;
+        let refresh = if is_time { sampler.refresh() } else { Ok(()) };
+        match seen.and(refresh) {
+            Ok(()) => {}
+            Err(ReadError::Denied) => return Err(process.denied().into()),
+            Err(ReadError::Kernel(error)) => {
+                return Err(anyhow!("pid {pid} cannot be read any more: {error}"));
+            }
+            Err(ReadError::Gone) => break Ending::TargetExited,
+            Err(ReadError::Unmapped(_)) if !process.is_alive() => break Ending::TargetExited,
+            Err(ReadError::Unmapped(_)) if process.has_executed() => break Ending::TargetExecuted,
+            Err(ReadError::Unmapped(_)) => {}
+        }
+        if is_time {
+            refreshed = Instant::now();
+            if process.has_executed() {
+                break Ending::TargetExecuted;
+            }
+            take_over(&mut recorder, &sampler, at);
+            progress.show(recorder.so_far(), at);
+        }
+    };
+    take_over(&mut recorder, &sampler, clock.now());
+    progress.finish();
+    let duration = Duration::from_nanos(clock.now().as_nanos());
+    let duration = args.duration.map_or(duration, |wanted| duration.min(wanted));
+    Ok(recorder.finish(ending, duration, clock.missed(), own_cpu().saturating_sub(cpu_before)))
+}
+
+/// One tick: every GIL once.
+fn tick(recorder: &mut Recorder, sampler: &mut Sampler<LiveMemory>, at: Timestamp) -> Result<(), ReadError> {
+    recorder.count_tick();
+    for gil in 0..sampler.gils().len() {
+        let sample = sampler.tick(gil)?;
+        recorder.add(gil, at, &sample);
+        take_over_new(recorder, sampler, at);
+    }
+    Ok(())
+}
+
+/// Takes over what the sampler knows about interpreters and threads; threads that have ended stay as they
+/// were.
+fn take_over(recorder: &mut Recorder, sampler: &Sampler<LiveMemory>, at: Timestamp) {
+    for (gil, known) in sampler.gils().iter().enumerate() {
+        recorder.set_interpreters(gil, known.interpreters.iter().map(|interpreter| interpreter.id));
+    }
+    let met_before = recorder.so_far().threads.len();
+    for (index, known) in sampler.threads().all().iter().enumerate() {
+        if known.is_alive || index >= met_before {
+            recorder.set_thread(ThreadIndex(index as u32), thread(known, at));
+        }
+    }
+}
+
+/// Takes over the threads that turned up during a tick.
+fn take_over_new(recorder: &mut Recorder, sampler: &Sampler<LiveMemory>, at: Timestamp) {
+    let met_before = recorder.so_far().threads.len();
+    for (index, known) in sampler.threads().all().iter().enumerate().skip(met_before) {
+        recorder.set_thread(ThreadIndex(index as u32), thread(known, at));
+    }
+}
+
+fn thread(known: &KnownThread, at: Timestamp) -> Thread {
+    Thread {
+        interpreter: known.interpreter,
+        tid: known.tid,
+        namespace_tid: known.namespace_tid,
+        name: known.name.clone(),
+        first_seen: at,
+        last_seen: at,
+    }
+}
+
+/// Writes the pictures and says what is in them.
+fn report(recording: &Recording, outputs: Outputs) -> Result<()> {
+    eprint!("{}", summary::text(recording));
+    for (format, path) in outputs.write(recording)? {
+        eprintln!("{:<12} {}", format.title(), path.display());
+    }
+    Ok(())
+}
+
+fn own_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }

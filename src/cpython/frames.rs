@@ -32,6 +32,12 @@ const MAX_FRAME: usize = 384;
 /// How often a stack that moves is read before it is given up for this tick.
 const ATTEMPTS: usize = 4;
 
+/// How often the pieces found are read to find the next one.
+const EXPLORATIONS: usize = 16;
+
+/// Frames outside the data stack that are read along although the stack did not need them last time.
+const UNUSED_FRAMES: usize = 32;
+
 /// Room read beyond the end of the data stack, in bytes, so that a few more calls need no second reading.
 const ROOM: u64 = 512;
 
@@ -82,6 +88,14 @@ struct Linked {
     is_python: bool,
 }
 
+/// Why a walk along the frames ended before the outermost.
+enum Broken {
+    /// The plan does not cover this frame.
+    Uncovered(Address),
+    /// The thread moved on between two pieces.
+    Torn,
+}
+
 /// Reads one thread's stack again and again, cheaply.
 #[derive(Debug, Clone)]
 pub struct StackReader {
@@ -105,9 +119,7 @@ impl StackReader {
     }
 
     /// Reads the stack between two other segments, all in one batch: whatever the two enclosing segments
-    /// agree on held while the stack was read.
-    ///
-    /// Answers whether the stack was consistent; then [`StackReader::stack`] has it.
+    /// agree on held while the stack was read. What was read of it is in [`StackReader::stack`].
     ///
     /// # Errors
     /// When the target is gone or refuses.
@@ -122,10 +134,8 @@ impl StackReader {
         self.second.prepare(layout, &self.plan);
         let mut segments = SmallVec::<[Segment<'_>; 16]>::new();
         segments.push(before);
-        self.first
-            .add_segments(layout, self.thread, &self.plan, &mut segments);
-        self.second
-            .add_segments(layout, self.thread, &self.plan, &mut segments);
+        self.first.add_segments(layout, self.thread, &self.plan, &mut segments);
+        self.second.add_segments(layout, self.thread, &self.plan, &mut segments);
         segments.push(after);
         memory.read_batch(&mut segments)?;
 
@@ -133,37 +143,40 @@ impl StackReader {
         let enclosing_arrived = segments[0].arrived && segments[last].arrived;
         let arrived = segments[1..last].iter().all(|segment| segment.arrived);
         drop(segments);
-        Ok(Enclosed {
-            enclosing_arrived,
-            stack: arrived && self.both_agree(layout),
-        })
+        let consistency = if arrived {
+            self.compare(layout)
+        } else {
+            // Something the plan asks for is not mapped any more.
+            self.plan = Plan::default();
+            Consistency::None
+        };
+        Ok(Enclosed { enclosing_arrived, consistency })
     }
 
-    /// The stack that the last successful reading found, innermost call first.
+    /// The stack that the last reading found, innermost call first; without the calls that moved, where
+    /// the reading was [`Consistency::Outer`].
     pub fn stack(&self) -> &[RawFrame] {
         &self.stack
     }
 
-    /// Reads the stack of a thread, whatever it does meanwhile; `None` where it never stood still for
-    /// long enough.
+    /// Reads the stack of a thread, whatever it does meanwhile, and answers how much of it is consistent.
     ///
     /// # Errors
     /// When the target is gone or refuses.
-    pub fn read(
-        &mut self,
-        memory: &impl ReadMemory,
-        layout: &Layout,
-    ) -> Result<Option<&[RawFrame]>, ReadError> {
+    pub fn read(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<Consistency, ReadError> {
+        let mut consistency = Consistency::None;
         for _attempt in 0..ATTEMPTS {
             let (mut before, mut after) = ([0], [0]);
             let before = Segment::new(self.thread, &mut before);
             let after = Segment::new(self.thread, &mut after);
-            if self.read_between(memory, layout, before, after)?.stack {
-                return Ok(Some(&self.stack));
+            consistency = self.read_between(memory, layout, before, after)?.consistency;
+            match consistency {
+                Consistency::Whole => break,
+                Consistency::Outer => {}
+                Consistency::None => self.learn(memory, layout)?,
             }
-            self.learn(memory, layout)?;
         }
-        Ok(None)
+        Ok(consistency)
     }
 
     /// Finds out anew where the stack lies, after a reading that failed.
@@ -179,66 +192,87 @@ impl StackReader {
     }
 
     fn explore(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<(), ReadError> {
-        self.plan = Plan::default();
         let Some(thread) = threads::read_thread(memory, layout, self.thread)? else {
             return Ok(());
         };
-        let mut frame = thread.frame_pointer;
         if let CurrentFrame::BehindCFrame { current_frame, .. } = layout.thread.current_frame {
-            let pointer = thread.frame_pointer + current_frame;
-            self.plan.cframe = Some(pointer);
-            frame = memory.read_pointer(pointer)?;
+            self.plan.cframe = Some(thread.frame_pointer + current_frame);
         }
-        self.plan.chunks = chunks(memory, &thread)?;
-        for _ in 0..MAX_FRAMES {
-            if frame.is_null() {
-                break;
+        self.plan.set_chunks(chunks(memory, &thread)?);
+        for _ in 0..EXPLORATIONS {
+            self.first.prepare(layout, &self.plan);
+            let mut segments = SmallVec::new();
+            self.first.add_segments(layout, self.thread, &self.plan, &mut segments);
+            memory.read_batch(&mut segments)?;
+            drop(segments);
+            match self.first.walk(layout, &self.plan) {
+                Err(Broken::Uncovered(frame)) => self.follow_uncovered(memory, layout, frame)?,
+                _ => break,
             }
-            if !self.plan.covers(frame, layout.frame.size) {
-                self.plan.loose.push(frame);
-            }
-            frame = memory.read_pointer(frame + layout.frame.previous)?;
         }
         Ok(())
     }
 
-    /// Whether both readings show the same stack; then it is kept.
-    fn both_agree(&mut self, layout: &Layout) -> bool {
-        for reading in [&mut self.first, &mut self.second] {
-            if reading.walk(layout, &self.plan).is_none() {
-                return false;
+    /// Adds frames to the plan, one after the other, until one that it covers.
+    fn follow_uncovered(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        mut frame: Address,
+    ) -> Result<(), ReadError> {
+        while !frame.is_null() && self.plan.loose.len() < MAX_FRAMES {
+            if self.plan.covers(frame, layout.frame.size) || self.plan.loose.contains(&frame) {
+                break;
             }
+            let previous = memory.read_pointer(frame + layout.frame.previous)?;
+            self.plan.loose.push(frame);
+            frame = previous;
         }
-        let same_links = self.first.frames.len() == self.second.frames.len()
-            && self
-                .first
-                .frames
-                .iter()
-                .zip(&self.second.frames)
-                .all(|(first, second)| first.links_as(second));
-        if same_links {
-            self.stack.clear();
-            self.stack.extend(
-                self.second
-                    .frames
-                    .iter()
-                    .filter(|frame| frame.is_python)
-                    .map(|frame| frame.raw),
-            );
-            self.forget_unused();
-        }
-        same_links
+        Ok(())
     }
 
-    /// Loose frames that are no longer part of the stack need not be read next time.
-    fn forget_unused(&mut self) {
-        let frames = &self.second.frames;
-        if self.plan.loose.len() > frames.len() {
-            self.plan
-                .loose
-                .retain(|loose| frames.iter().any(|frame| frame.address == *loose));
+    /// Keeps what both readings agree on: the calls from the outermost inward that were the same, linked in
+    /// the same way. They have been on the stack all the while.
+    fn compare(&mut self, layout: &Layout) -> Consistency {
+        self.stack.clear();
+        for reading in [&mut self.first, &mut self.second] {
+            if reading.walk(layout, &self.plan).is_err() {
+                return Consistency::None;
+            }
+        }
+        let (first, second) = (&self.first.frames, &self.second.frames);
+        let pairs = first.iter().rev().zip(second.iter().rev());
+        let same = pairs.take_while(|(first, second)| first.links_as(second)).count();
+        let outer = &second[second.len() - same..];
+        self.stack.extend(outer.iter().filter(|frame| frame.is_python).map(|frame| frame.raw));
+        let whole = same == first.len() && same == second.len();
+        self.forget_unused();
+        match (whole, self.stack.is_empty()) {
+            (true, _) => Consistency::Whole,
+            (false, false) => Consistency::Outer,
+            (false, true) => Consistency::None,
         }
     }
+
+    /// Loose frames that are no longer part of the stack are read a few times more, since calls come back to
+    /// the same places; but not for ever.
+    fn forget_unused(&mut self) {
+        let frames = &self.second.frames;
+        if self.plan.loose.len() > frames.len() + UNUSED_FRAMES {
+            self.plan.loose.retain(|loose| frames.iter().any(|frame| frame.address == *loose));
+        }
+    }
+}
+
+/// How much of a stack two readings agree on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// All of it.
+    Whole,
+    /// The outer calls; the inner ones came and went in between.
+    Outer,
+    /// Nothing.
+    None,
 }
 
 /// What came of [`StackReader::read_between`].
@@ -246,16 +280,27 @@ impl StackReader {
 pub struct Enclosed {
     /// Whether both enclosing segments arrived.
     pub enclosing_arrived: bool,
-    /// Whether the stack was read consistently.
-    pub stack: bool,
+    /// How much of the stack is consistent.
+    pub consistency: Consistency,
 }
 
 impl Plan {
+    /// Takes over where the data stack is now. A piece that was longer before will be so again.
+    fn set_chunks(&mut self, mut chunks: SmallVec<[(Address, u64); 2]>) {
+        for (start, size) in &mut chunks {
+            if let Some((_, before)) = self.chunks.iter().find(|(known, _)| known == start) {
+                *size = (*size).max(*before);
+            }
+        }
+        self.chunks = chunks;
+        let mut loose = std::mem::take(&mut self.loose);
+        loose.retain(|frame| !self.covers(*frame, 1));
+        self.loose = loose;
+    }
+
     fn covers(&self, frame: Address, length: u64) -> bool {
         self.chunks.iter().any(|&(start, size)| {
-            frame
-                .offset_from(start)
-                .is_some_and(|offset| offset.saturating_add(length) <= size)
+            frame.offset_from(start).is_some_and(|offset| offset.saturating_add(length) <= size)
         })
     }
 }
@@ -270,8 +315,7 @@ impl Reading {
     /// Makes room for what the plan asks for.
     fn prepare(&mut self, layout: &Layout, plan: &Plan) {
         self.header.resize(layout.thread.extent() as usize, 0);
-        self.chunks
-            .resize(plan.chunks.iter().map(|(_, size)| *size as usize).sum(), 0);
+        self.chunks.resize(plan.chunks.iter().map(|(_, size)| *size as usize).sum(), 0);
         self.loose.resize(plan.loose.len() * frame_bytes(layout), 0);
     }
 
@@ -292,40 +336,42 @@ impl Reading {
             segments.push(Segment::new(start, chunk));
             rest = others;
         }
-        for (&frame, bytes) in plan
-            .loose
-            .iter()
-            .zip(self.loose.chunks_exact_mut(frame_bytes(layout)))
-        {
+        for (&frame, bytes) in plan.loose.iter().zip(self.loose.chunks_exact_mut(frame_bytes(layout))) {
             segments.push(Segment::new(frame, bytes));
         }
     }
 
-    /// Follows the frames through the bytes that arrived; `None` where the plan does not cover one, or the
-    /// thread moved on between two pieces.
-    fn walk(&mut self, layout: &Layout, plan: &Plan) -> Option<()> {
+    /// Follows the frames through the bytes that arrived.
+    fn walk(&mut self, layout: &Layout, plan: &Plan) -> Result<(), Broken> {
         self.frames.clear();
-        let mut next = self.innermost(layout, plan)?;
+        let mut next = self.innermost(layout, plan).ok_or(Broken::Torn)?;
         let mut loose_seen = 0;
-        while !next.is_null() && self.frames.len() < MAX_FRAMES {
-            let bytes = match self.frame_in_chunks(layout, plan, next) {
-                Some(bytes) => bytes,
-                None => self.loose_frame(layout, plan, next, &mut loose_seen)?,
-            };
-            let frame = decode(&layout.frame, next, bytes)?;
+        while !next.is_null() {
+            if self.frames.len() == MAX_FRAMES {
+                // Deeper than that, or a frame that was used anew while it was read leads back inward.
+                return if self.are_distinct() { Ok(()) } else { Err(Broken::Torn) };
+            }
+            let bytes = (self.frame_in_chunks(layout, plan, next))
+                .or_else(|| self.loose_frame(layout, plan, next, &mut loose_seen))
+                .ok_or(Broken::Uncovered(next))?;
+            let frame = decode(&layout.frame, next, bytes).ok_or(Broken::Torn)?;
             self.frames.push(frame);
             next = frame.previous;
         }
-        Some(())
+        Ok(())
+    }
+
+    /// Whether no frame comes twice.
+    fn are_distinct(&self) -> bool {
+        let mut addresses: Vec<Address> = self.frames.iter().map(|frame| frame.address).collect();
+        addresses.sort_unstable();
+        addresses.windows(2).all(|pair| pair[0] != pair[1])
     }
 
     fn innermost(&self, layout: &Layout, plan: &Plan) -> Option<Address> {
         match layout.thread.current_frame {
             CurrentFrame::InThread(offset) => pointer_at(&self.header, offset),
-            CurrentFrame::BehindCFrame {
-                cframe,
-                current_frame,
-            } => {
+            CurrentFrame::BehindCFrame { cframe, current_frame } => {
                 let pointer = pointer_at(&self.header, cframe)? + current_frame;
                 if plan.cframe != Some(pointer) {
                     return None;
@@ -400,11 +446,7 @@ fn chunks(
     if chunk.is_null() {
         return Ok(found);
     }
-    let used = data_stack
-        .top
-        .offset_from(chunk)
-        .unwrap_or(0)
-        .saturating_add(ROOM);
+    let used = data_stack.top.offset_from(chunk).unwrap_or(0).saturating_add(ROOM);
     let whole = data_stack.limit.offset_from(chunk).unwrap_or(0);
     found.push((chunk, used.min(whole).min(MAX_CHUNK)));
     while found.len() < MAX_CHUNKS {

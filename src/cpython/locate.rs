@@ -52,30 +52,46 @@ pub enum LocateError {
     Memory(#[from] ReadError),
 }
 
-/// Finds the interpreter of a process.
-///
-/// # Errors
-/// When there is none, or it is not one that gilspy can read.
-pub fn locate(binaries: Binaries, memory: &impl ReadMemory) -> Result<Located, LocateError> {
-    if let Some(name) = other_implementation(&binaries) {
-        return Err(LocateError::OtherImplementation(name));
+/// A program that may be an interpreter: its symbols, parsed once and asked as often as it takes.
+pub struct Candidate {
+    executable: PathBuf,
+    other_implementation: Option<&'static str>,
+    info: PythonProcessInfo,
+}
+
+impl Candidate {
+    /// The program that has these binaries mapped.
+    pub fn new(binaries: Binaries) -> Self {
+        Candidate {
+            executable: binaries.executable_path.clone(),
+            other_implementation: other_implementation(&binaries),
+            info: process_info(binaries),
+        }
     }
-    let executable = binaries.executable_path.clone();
-    let info = process_info(binaries);
-    let version = || version(&info, memory);
-    let Some(runtime) = runtime_address(&info) else {
-        // Before 3.7 there is no `_PyRuntime`.
-        return Err(match version() {
-            Some(version) if is_before_3_7(&version) => LocateError::UnsupportedVersion(version),
-            _ => LocateError::NotPython(executable),
-        });
-    };
-    let located = match DebugOffsets::read(memory, runtime)? {
-        Some(offsets) => from_debug_offsets(&offsets, runtime)?,
-        None => from_table(version().ok_or(LocateError::NotPython(executable))?, runtime)?,
-    };
-    located.check(memory)?;
-    Ok(located)
+
+    /// Finds its interpreter.
+    ///
+    /// # Errors
+    /// When there is none, or it is not one that gilspy can read.
+    pub fn locate(&self, memory: &impl ReadMemory) -> Result<Located, LocateError> {
+        if let Some(name) = self.other_implementation {
+            return Err(LocateError::OtherImplementation(name));
+        }
+        let not_python = || LocateError::NotPython(self.executable.clone());
+        let Some(runtime) = runtime_address(&self.info) else {
+            // Before 3.7 there is no `_PyRuntime`.
+            return Err(match version(&self.info, memory) {
+                Some(version) if is_before_3_7(&version) => LocateError::UnsupportedVersion(version),
+                _ => not_python(),
+            });
+        };
+        let located = match DebugOffsets::read(memory, runtime)? {
+            Some(offsets) => from_debug_offsets(&offsets, runtime)?,
+            None => from_table(version(&self.info, memory).ok_or_else(not_python)?, runtime)?,
+        };
+        located.check(memory)?;
+        Ok(located)
+    }
 }
 
 impl Located {
@@ -111,22 +127,12 @@ fn from_debug_offsets(offsets: &DebugOffsets, runtime: Address) -> Result<Locate
         Err(DebugOffsetsError::UnknownVersion) => return Err(LocateError::UnsupportedVersion(version)),
         Err(error) => return Err(LocateError::DebugOffsets(version, error)),
     };
-    Ok(Located {
-        version,
-        free_threaded: offsets.free_threaded(),
-        runtime,
-        layout,
-    })
+    Ok(Located { version, free_threaded: offsets.free_threaded(), runtime, layout })
 }
 
 fn from_table(version: Version, runtime: Address) -> Result<Located, LocateError> {
     match layout::table(&version) {
-        Some(layout) => Ok(Located {
-            version,
-            free_threaded: false,
-            runtime,
-            layout,
-        }),
+        Some(layout) => Ok(Located { version, free_threaded: false, runtime, layout }),
         None => Err(LocateError::UnsupportedVersion(version)),
     }
 }
@@ -135,12 +141,8 @@ fn from_table(version: Version, runtime: Address) -> Result<Located, LocateError
 fn runtime_address(info: &PythonProcessInfo) -> Option<Address> {
     let symbol = info.get_symbol("_PyRuntime").copied();
     let section = || {
-        let binaries = [&info.libpython_binary, &info.python_binary]
-            .into_iter()
-            .flatten();
-        binaries
-            .map(|binary| binary.pyruntime_addr)
-            .find(|&address| address != 0)
+        let binaries = [&info.libpython_binary, &info.python_binary].into_iter().flatten();
+        binaries.map(|binary| binary.pyruntime_addr).find(|&address| address != 0)
     };
     symbol.or_else(section).map(Address::new)
 }
@@ -150,12 +152,7 @@ fn other_implementation(binaries: &Binaries) -> Option<&'static str> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("pypy") || name.starts_with("libpypy")
     };
-    (binaries
-        .paths
-        .iter()
-        .chain([&binaries.executable_path])
-        .any(|path| is_pypy(path)))
-    .then_some("PyPy")
+    (binaries.paths.iter().chain([&binaries.executable_path]).any(|path| is_pypy(path))).then_some("PyPy")
 }
 
 fn is_before_3_7(version: &Version) -> bool {

@@ -41,12 +41,7 @@ pub(super) fn read_str(
     if !bit(layout.compact_bit) || !matches!(width, 1 | 2 | 4) || length > i64::MAX as u64 {
         return Err(implausible);
     }
-    let data = address
-        + if bit(layout.ascii_bit) {
-            layout.ascii_data
-        } else {
-            layout.compact_data
-        };
+    let data = address + if bit(layout.ascii_bit) { layout.ascii_data } else { layout.compact_data };
     let mut bytes = vec![0; (length.min(MAX_CHARACTERS) * width) as usize];
     memory.read(data, &mut bytes)?;
     let mut text = decode(&bytes, width);

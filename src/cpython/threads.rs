@@ -135,9 +135,7 @@ fn decode(bytes: &[u8], layout: &Layout, address: Address) -> Option<ThreadHeade
         pthread: u64_at(bytes, fields.thread_id)?,
         native_tid: native_tid.map(NamespaceTid::new),
         frame_pointer: pointer_at(bytes, frame_pointer)?,
-        data_stack: fields
-            .datastack_chunk
-            .and_then(|offset| decode_data_stack(bytes, offset)),
+        data_stack: fields.datastack_chunk.and_then(|offset| decode_data_stack(bytes, offset)),
     })
 }
 
@@ -173,10 +171,7 @@ impl PthreadTid {
         for thread in threads {
             let mut descriptor = [0; DESCRIPTOR];
             // A thread that just ended has no descriptor any more; the others decide.
-            if memory
-                .read(Address::new(thread.pthread), &mut descriptor)
-                .is_err()
-            {
+            if memory.read(Address::new(thread.pthread), &mut descriptor).is_err() {
                 continue;
             }
             let fits = |offset: &u64| {
@@ -193,11 +188,7 @@ impl PthreadTid {
     /// The kernel's id of the thread with this descriptor.
     pub fn of(&self, memory: &impl ReadMemory, pthread: u64) -> Option<NamespaceTid> {
         let mut bytes = [0; 4];
-        memory
-            .read(Address::new(pthread) + self.offset?, &mut bytes)
-            .ok()?;
-        Some(i32::from_le_bytes(bytes))
-            .filter(|&tid| tid > 0)
-            .map(NamespaceTid::new)
+        memory.read(Address::new(pthread) + self.offset?, &mut bytes).ok()?;
+        Some(i32::from_le_bytes(bytes)).filter(|&tid| tid > 0).map(NamespaceTid::new)
     }
 }

@@ -36,11 +36,7 @@ impl Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{}.{}{}",
-            self.major, self.minor, self.patch, self.pre_release
-        )
+        write!(f, "{}.{}.{}{}", self.major, self.minor, self.patch, self.pre_release)
     }
 }
 

@@ -2,6 +2,7 @@
 //! was made. Plain data; it knows neither processes nor pictures, so that every picture can be made
 //! again from it.
 
+mod recorder;
 pub mod snapshot;
 mod stacks;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 pub use crate::sample::{Frame, ThreadIndex};
 use crate::units::{NamespaceTid, Pid, Tid, Timestamp};
+pub use recorder::Recorder;
 pub use stacks::{StackIndex, StackTable};
 
 /// One recording of one process.

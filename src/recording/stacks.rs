@@ -50,11 +50,7 @@ mod tests {
     use super::*;
 
     fn frame(function: &str, line: u32) -> Frame {
-        Frame {
-            function: function.into(),
-            file: "f.py".into(),
-            line: Some(line),
-        }
+        Frame { function: function.into(), file: "f.py".into(), line: Some(line) }
     }
 
     #[test]

@@ -14,18 +14,9 @@ const WIDEST_FUNCTION: usize = 40;
 /// The snapshot as lines of text; only the GIL's holder if `holder_only`.
 pub fn text(snapshot: &Snapshot, holder_only: bool) -> String {
     let target = &snapshot.target;
-    let build = if target.free_threaded {
-        ", free-threaded build"
-    } else {
-        ""
-    };
+    let build = if target.free_threaded { ", free-threaded build" } else { "" };
     let command = target.command.join(" ");
-    let mut text = format!(
-        "pid {}  {}  CPython {}{build}\n",
-        target.pid,
-        visible(&command),
-        target.python
-    );
+    let mut text = format!("pid {}  {}  CPython {}{build}\n", target.pid, visible(&command), target.python);
     for interpreter in &snapshot.interpreters {
         if snapshot.interpreters.len() > 1 {
             text.push_str(&format!("\ninterpreter {}\n", interpreter.id));
@@ -42,19 +33,14 @@ pub fn text(snapshot: &Snapshot, holder_only: bool) -> String {
 
 /// In one sentence, how often the GIL was seen held by whom.
 fn gil_sentence(gil: &GilSnapshot) -> String {
-    let looks = format!(
-        "{} looks over {:.0} ms",
-        gil.looks,
-        gil.span.as_secs_f64() * 1000.0
-    );
+    let looks = format!("{} looks over {:.0} ms", gil.looks, gil.span.as_secs_f64() * 1000.0);
     if gil.enabled == Some(false) {
         return format!("There is no GIL to hold: it is off ({looks}).");
     }
     let mut sentence = match gil.holder() {
-        Some((holder, held)) => format!(
-            "GIL held by {} in {held} of {looks}",
-            named(&holder.name, holder.tid)
-        ),
+        Some((holder, held)) => {
+            format!("GIL held by {} in {held} of {looks}", named(&holder.name, holder.tid))
+        }
         None if gil.unknown == gil.looks => format!("GIL: unknown, no consistent reading in {looks}"),
         None => format!("Nobody holds the GIL: free in {} of {looks}", gil.free),
     };
@@ -80,21 +66,13 @@ fn holder(gil: &GilSnapshot) -> String {
     let Some((holder, _)) = gil.holder() else {
         return String::new();
     };
-    format!(
-        "\n{}  holds the GIL\n{}",
-        named(&holder.name, holder.tid),
-        stack(Some(&holder.frames))
-    )
+    format!("\n{}  holds the GIL\n{}", named(&holder.name, holder.tid), stack(Some(&holder.frames)))
 }
 
 fn threads(interpreter: &InterpreterSnapshot) -> String {
     let mut text = String::new();
     for thread in &interpreter.threads {
-        let held = interpreter
-            .gil
-            .held_by
-            .iter()
-            .find(|(holder, _)| holder.index == thread.index);
+        let held = interpreter.gil.held_by.iter().find(|(holder, _)| holder.index == thread.index);
         let mark = match held {
             Some((_, looks)) => format!("  held the GIL in {looks} of {} looks", interpreter.gil.looks),
             None => String::new(),
@@ -121,20 +99,12 @@ fn stack(frames: Option<&[Frame]>) -> String {
         return "    (no Python code on its stack)\n".to_owned();
     }
     let functions: Vec<_> = frames.iter().map(|frame| visible(&frame.function)).collect();
-    let widest = functions
-        .iter()
-        .map(|function| function.width())
-        .max()
-        .unwrap_or(0)
-        .min(WIDEST_FUNCTION);
+    let widest = functions.iter().map(|function| function.width()).max().unwrap_or(0).min(WIDEST_FUNCTION);
     let mut text = String::new();
     for (frame, function) in frames.iter().zip(functions) {
         let line = frame.line.map_or_else(|| "?".to_owned(), |line| line.to_string());
         let padding = " ".repeat(widest.saturating_sub(function.width()));
-        text.push_str(&format!(
-            "    {function}{padding}  {}:{line}\n",
-            visible(&frame.file)
-        ));
+        text.push_str(&format!("    {function}{padding}  {}:{line}\n", visible(&frame.file)));
     }
     text
 }
@@ -223,10 +193,7 @@ impl<'a> Interpreter<'a> {
             looks: Looks {
                 total: gil.looks,
                 held_by: (gil.held_by.iter())
-                    .map(|(holder, looks)| HeldBy {
-                        tid: holder.tid,
-                        looks: *looks,
-                    })
+                    .map(|(holder, looks)| HeldBy { tid: holder.tid, looks: *looks })
                     .collect(),
                 free: gil.free,
                 unknown: gil.unknown,

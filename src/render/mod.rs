@@ -1,5 +1,10 @@
 //! Pictures and files, made from a recording alone: nothing here reads a process.
 
 pub mod dump;
+pub mod flamegraph;
+pub mod folded;
+pub mod report;
+pub mod summary;
+pub mod timeline;
 
 pub use crate::text;

@@ -53,7 +53,7 @@ impl Clock {
     }
 
     /// Sleeps until the next tick is due, or `should_stop` says so.
-    pub fn wait(&mut self, should_stop: impl Fn() -> bool) -> Wakeup {
+    pub fn wait(&mut self, should_stop: impl Fn(Timestamp) -> bool) -> Wakeup {
         loop {
             let deadline = self.next_deadline();
             if !self.sleep_until(deadline, &should_stop) {
@@ -78,31 +78,26 @@ impl Clock {
         period * self.period_ns + self.random.u64(0..self.period_ns.max(1))
     }
 
-    fn sleep_until(&self, deadline_ns: u64, should_stop: &impl Fn() -> bool) -> bool {
+    fn sleep_until(&self, deadline_ns: u64, should_stop: &impl Fn(Timestamp) -> bool) -> bool {
         loop {
-            if should_stop() {
+            let now = self.now();
+            if should_stop(now) {
                 return false;
             }
-            let now = self.now().as_nanos();
+            let now = now.as_nanos();
             if now >= deadline_ns {
                 return true;
             }
             let next = deadline_ns.min(now + LONGEST_SLEEP.as_nanos() as u64);
             let until = TimeSpec::from_duration(self.start + Duration::from_nanos(next));
             // An interrupted sleep is resumed by the loop.
-            let _ = clock_nanosleep(
-                ClockId::CLOCK_MONOTONIC,
-                ClockNanosleepFlags::TIMER_ABSTIME,
-                &until,
-            );
+            let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &until);
         }
     }
 }
 
 fn monotonic() -> Duration {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map(Duration::from)
-        .unwrap_or_default()
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -117,7 +112,7 @@ mod tests {
             if turn == 30 {
                 std::thread::sleep(Duration::from_millis(7));
             }
-            match clock.wait(|| false) {
+            match clock.wait(|_| false) {
                 Wakeup::Tick(at) => ticks.push(at),
                 Wakeup::Stopped => unreachable!(),
             }
@@ -125,11 +120,7 @@ mod tests {
         let last_period = ticks[59].as_nanos() / 500_000;
         assert_eq!(60 + clock.missed(), last_period + 1);
         assert!(clock.missed() >= 13);
-        assert!(
-            ticks
-                .windows(2)
-                .all(|pair| pair[0].as_nanos() / 500_000 < pair[1].as_nanos() / 500_000)
-        );
+        assert!(ticks.windows(2).all(|pair| pair[0].as_nanos() / 500_000 < pair[1].as_nanos() / 500_000));
     }
 
     #[test]
@@ -137,10 +128,7 @@ mod tests {
         let mut clock = Clock::start(1000);
         let deadlines: Vec<u64> = (0..400).map(|_| clock.next_deadline() % 1_000_000).collect();
         for quarter in 0..4 {
-            let inside = deadlines
-                .iter()
-                .filter(|place| **place / 250_000 == quarter)
-                .count();
+            let inside = deadlines.iter().filter(|place| **place / 250_000 == quarter).count();
             assert!(inside > 50, "{inside} of 400 in quarter {quarter}");
         }
     }
@@ -148,6 +136,6 @@ mod tests {
     #[test]
     fn a_request_to_stop_ends_the_wait() {
         let mut clock = Clock::start(1);
-        assert_eq!(clock.wait(|| true), Wakeup::Stopped);
+        assert_eq!(clock.wait(|_| true), Wakeup::Stopped);
     }
 }

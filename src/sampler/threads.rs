@@ -86,8 +86,7 @@ impl Threads {
             self.known[index.0 as usize].is_alive = true;
         }
         let known = &self.known;
-        self.by_thread_state
-            .retain(|_, index| known[index.0 as usize].is_alive);
+        self.by_thread_state.retain(|_, index| known[index.0 as usize].is_alive);
         self.name(memory, layout);
         Ok(())
     }
@@ -106,9 +105,7 @@ impl Threads {
             Err(_) => None,
         };
         let header = header.filter(|header| {
-            self.interpreters
-                .iter()
-                .any(|interpreter| interpreter.address == header.interpreter)
+            self.interpreters.iter().any(|interpreter| interpreter.address == header.interpreter)
         });
         let Some(header) = header else { return Ok(None) };
         let met_before = self.known.len();
@@ -128,14 +125,9 @@ impl Threads {
                 return index;
             }
         }
-        let namespace_tid = header
-            .native_tid
-            .or_else(|| self.pthread_tid.of(memory, header.pthread));
+        let namespace_tid = header.native_tid.or_else(|| self.pthread_tid.of(memory, header.pthread));
         let tid = namespace_tid.and_then(|namespace_tid| self.host_tid(namespace_tid));
-        let interpreter = self
-            .interpreters
-            .iter()
-            .find(|known| known.address == header.interpreter);
+        let interpreter = self.interpreters.iter().find(|known| known.address == header.interpreter);
         let index = ThreadIndex(self.known.len() as u32);
         self.known.push(KnownThread {
             thread_state: header.address,

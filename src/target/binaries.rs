@@ -56,13 +56,7 @@ impl Mappings {
         let libpython = (maps.iter().filter_map(path_of))
             .find(|path| path.to_str().is_some_and(is_python_lib))
             .and_then(|path| Some((path.clone(), first_code(&maps, |mapped| mapped == path)?)));
-        Ok(Mappings {
-            maps,
-            places: Places {
-                executable,
-                libpython,
-            },
-        })
+        Ok(Mappings { maps, places: Places { executable, libpython } })
     }
 
     /// Opens and parses the program and libpython.

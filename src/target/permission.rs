@@ -25,12 +25,8 @@ pub struct Permission {
 impl Permission {
     /// What decides about access to this process.
     pub fn for_process(pid: Pid) -> Self {
-        let own = procfs::process::Process::myself()
-            .and_then(|process| process.status())
-            .ok();
-        let target = procfs::process::Process::new(pid.raw())
-            .and_then(|process| process.status())
-            .ok();
+        let own = procfs::process::Process::myself().and_then(|process| process.status()).ok();
+        let target = procfs::process::Process::new(pid.raw()).and_then(|process| process.status()).ok();
         let uid = Uid::effective();
         Permission {
             user: user_name(uid.as_raw()),
@@ -83,11 +79,7 @@ impl fmt::Display for Permission {
             Some(scope) => format!("kernel.yama.ptrace_scope is {scope}"),
             None => "kernel.yama.ptrace_scope is not set here".to_owned(),
         };
-        writeln!(
-            f,
-            "You are user {} and {capability} CAP_SYS_PTRACE; {scope}.",
-            self.user
-        )?;
+        writeln!(f, "You are user {} and {capability} CAP_SYS_PTRACE; {scope}.", self.user)?;
         writeln!(f, "{}", self.reason())?;
         write!(f, "{}", self.advice())
     }
@@ -102,11 +94,7 @@ pub(super) fn user_name(uid: u32) -> String {
 }
 
 fn ptrace_scope() -> Option<u8> {
-    std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope")
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -127,14 +115,8 @@ mod tests {
     #[test]
     fn another_users_process_wants_the_capability_and_sudo_gives_it() {
         let text = permission(false, false, Some(1));
-        assert!(
-            text.contains("You are user deploy and do not have CAP_SYS_PTRACE"),
-            "{text}"
-        );
-        assert!(
-            text.contains("another user's process") && text.contains("sudo"),
-            "{text}"
-        );
+        assert!(text.contains("You are user deploy and do not have CAP_SYS_PTRACE"), "{text}");
+        assert!(text.contains("another user's process") && text.contains("sudo"), "{text}");
     }
 
     #[test]

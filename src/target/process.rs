@@ -75,11 +75,7 @@ impl Process {
             Ok(pidfd) => pidfd,
             Err(error) => return Err(not_a_process(pid, error.into())),
         };
-        let mut process = Process {
-            pid,
-            pidfd,
-            program: None,
-        };
+        let mut process = Process { pid, pidfd, program: None };
         process.program = process.current_program();
         process.refuse_without_program()?;
         Ok(process)
@@ -145,9 +141,7 @@ impl Process {
             return Vec::new();
         };
         let line = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
-        line.split(|&byte| byte == 0)
-            .map(|word| String::from_utf8_lossy(word).into_owned())
-            .collect()
+        line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }
 
     /// Sends it a signal.
@@ -167,10 +161,7 @@ impl Process {
                 drop(other);
                 ProcessError::NoSuchProcess(self.pid)
             }
-            other => ProcessError::Other {
-                pid: self.pid,
-                error: std::io::Error::other(other),
-            },
+            other => ProcessError::Other { pid: self.pid, error: std::io::Error::other(other) },
         }
     }
 
@@ -201,10 +192,9 @@ impl Process {
 fn not_a_process(pid: Pid, error: std::io::Error) -> ProcessError {
     let process = procfs::process::Process::new(pid.raw()).and_then(|process| process.status());
     match process {
-        Ok(status) if status.tgid != pid.raw() => ProcessError::IsThread {
-            thread: pid,
-            process: Pid::new(status.tgid),
-        },
+        Ok(status) if status.tgid != pid.raw() => {
+            ProcessError::IsThread { thread: pid, process: Pid::new(status.tgid) }
+        }
         Ok(_) => ProcessError::Other { pid, error },
         Err(_) => ProcessError::NoSuchProcess(pid),
     }

@@ -24,9 +24,7 @@ impl Tasks {
             let namespace_tid = if same_namespace {
                 Some(task.tid)
             } else {
-                task.status()
-                    .ok()
-                    .and_then(|status| status.nspid?.last().copied())
+                task.status().ok().and_then(|status| status.nspid?.last().copied())
             };
             if let Some(namespace_tid) = namespace_tid {
                 by_namespace_tid.insert(NamespaceTid::new(namespace_tid), Tid::new(task.tid));

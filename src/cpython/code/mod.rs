@@ -78,18 +78,10 @@ impl CodeCache {
 
     fn name_frame(&mut self, layout: &Layout, raw: &RawFrame) -> Frame {
         let Some(code) = self.codes.get_mut(&raw.code) else {
-            return Frame {
-                function: "<unknown>".into(),
-                file: "<unknown>".into(),
-                line: None,
-            };
+            return Frame { function: "<unknown>".into(), file: "<unknown>".into(), line: None };
         };
         let line = instruction_offset(layout, raw).and_then(|offset| code.line(layout, offset));
-        Frame {
-            function: Arc::clone(&code.function),
-            file: Arc::clone(&code.file),
-            line,
-        }
+        Frame { function: Arc::clone(&code.function), file: Arc::clone(&code.file), line }
     }
 
     /// Makes sure that what is kept of the stack's code objects is what is there now.
@@ -105,11 +97,7 @@ impl CodeCache {
         let mut identities = std::mem::take(&mut self.identities);
         read_identities(memory, layout, stack, &mut identities)?;
         for &(address, identity) in &identities {
-            if self
-                .codes
-                .get(&address)
-                .is_some_and(|code| code.identity == identity)
-            {
+            if self.codes.get(&address).is_some_and(|code| code.identity == identity) {
                 continue;
             }
             match Code::read(memory, layout, address, identity) {
@@ -139,34 +127,21 @@ impl Code {
         let file = read_str(memory, &layout.unicode, identity.filename)?;
         let line_table = read_bytes(memory, &layout.bytes, identity.line_table, MAX_LINE_TABLE)?;
 
-        let raw = RawFrame {
-            code: address,
-            instruction: 0,
-        };
+        let raw = RawFrame { code: address, instruction: 0 };
         let mut now = Vec::new();
         read_identities(memory, layout, &[raw], &mut now)?;
         if now != [(address, identity)] {
             return Err(ObjectError::Implausible(address));
         }
-        Ok(Code {
-            identity,
-            function: function.into(),
-            file: file.into(),
-            line_table,
-            lines: HashMap::new(),
-        })
+        Ok(Code { identity, function: function.into(), file: file.into(), line_table, lines: HashMap::new() })
     }
 
     fn line(&mut self, layout: &Layout, offset: u32) -> Option<u32> {
         if let Some(&line) = self.lines.get(&offset) {
             return line;
         }
-        let line = line_table::line_at(
-            layout.code.line_table,
-            &self.line_table,
-            self.identity.first_line,
-            offset,
-        );
+        let line =
+            line_table::line_at(layout.code.line_table, &self.line_table, self.identity.first_line, offset);
         if self.lines.len() < MAX_LINES {
             self.lines.insert(offset, line);
         }

@@ -14,9 +14,9 @@ use crate::units::Address;
 /// `_Py_Debug_Cookie`, the first eight bytes.
 const COOKIE: &[u8; 8] = b"xdebugpy";
 
-/// The largest offset believed. `PyInterpreterState` is the largest struct: some 250 KB in 3.13
-/// (`offsetof(PyInterpreterState, _gil)` is far inside).
-const MAX_OFFSET: u64 = 1 << 20;
+/// The largest offset believed. `PyInterpreterState` is the largest struct: some 250 KB in 3.13, and more
+/// than 1 MB in free-threaded builds, which keep their allocator in it.
+const MAX_OFFSET: u64 = 16 << 20;
 
 /// The longest `_Py_DebugOffsets` known, with room: 888 bytes in 3.15.
 const MAX_LENGTH: usize = 1024;
@@ -167,9 +167,7 @@ impl DebugOffsets {
         let gil = self.gil(places)?;
         let at = |place| self.offset(place);
         Ok(Layout {
-            runtime: RuntimeLayout {
-                interpreters_head: at(places.interpreters_head)?,
-            },
+            runtime: RuntimeLayout { interpreters_head: at(places.interpreters_head)? },
             interpreter: InterpreterLayout {
                 id: at(places.interpreter_id)?,
                 next: at(places.interpreter_next)?,
@@ -201,10 +199,7 @@ impl DebugOffsets {
                 bytecode: Some(at(places.bytecode)?),
             },
             unicode: self.unicode(places, &version)?,
-            bytes: BytesLayout {
-                size: at(places.bytes)?,
-                data: at(places.bytes + 1)?,
-            },
+            bytes: BytesLayout { size: at(places.bytes)?, data: at(places.bytes + 1)? },
         })
     }
 
@@ -213,23 +208,16 @@ impl DebugOffsets {
         let start = self.offset(places.gil_runtime_state)?;
         let field = |place| {
             let offset = self.offset(place)?.checked_sub(start);
-            offset
-                .filter(|&offset| offset < 64)
-                .ok_or(DebugOffsetsError::Implausible)
+            offset.filter(|&offset| offset < 64).ok_or(DebugOffsetsError::Implausible)
         };
         // `interval` precedes `last_holder`, and `switch_number` follows `locked`, in every version with a
         // GIL struct (3.7 `Include/internal/gil.h` to 3.15 `Include/internal/pycore_gil.h`); neither is
         // published.
-        let (locked, last_holder) = (
-            field(places.gil_runtime_state + 2)?,
-            field(places.gil_runtime_state + 3)?,
-        );
+        let (locked, last_holder) =
+            (field(places.gil_runtime_state + 2)?, field(places.gil_runtime_state + 3)?);
         let interval = last_holder.checked_sub(8).ok_or(DebugOffsetsError::Implausible)?;
-        let enabled = if self.free_threaded() {
-            Some(field(places.gil_runtime_state + 1)?)
-        } else {
-            None
-        };
+        // Free-threaded builds put `int enabled` first (3.13 to 3.15 `Include/internal/pycore_gil.h`).
+        let enabled = self.free_threaded().then_some(0);
         Ok(GilLayout {
             place: GilPlace::BehindInterpreter(self.offset(places.ceval_gil)?),
             size: if self.free_threaded() { 216 } else { 208 },
@@ -245,11 +233,7 @@ impl DebugOffsets {
     /// `Include/cpython/unicodeobject.h`. Free-threaded builds widen `interned` to a byte in 3.14.
     fn unicode(&self, places: &Places, version: &Version) -> Result<UnicodeLayout, DebugOffsetsError> {
         let ascii_data = self.offset(places.unicode + 2)?;
-        let kind_shift = if self.free_threaded() && version.minor >= 14 {
-            8
-        } else {
-            2
-        };
+        let kind_shift = if self.free_threaded() && version.minor >= 14 { 8 } else { 2 };
         Ok(UnicodeLayout {
             state: self.offset(places.unicode)?,
             length: self.offset(places.unicode + 1)?,
@@ -266,8 +250,6 @@ impl DebugOffsets {
     }
 
     fn offset(&self, place: usize) -> Result<u64, DebugOffsetsError> {
-        Some(self.number(place))
-            .filter(|&offset| offset <= MAX_OFFSET)
-            .ok_or(DebugOffsetsError::Implausible)
+        Some(self.number(place)).filter(|&offset| offset <= MAX_OFFSET).ok_or(DebugOffsetsError::Implausible)
     }
 }

@@ -187,15 +187,10 @@ pub struct CodeLayout {
 impl CodeLayout {
     /// How many bytes of a code object hold all the fields gilspy reads.
     pub fn extent(&self) -> u64 {
-        [
-            self.filename,
-            self.name,
-            self.first_line,
-            self.line_table.offset(),
-        ]
-        .into_iter()
-        .chain(self.qualified_name)
-        .fold(0, u64::max)
+        [self.filename, self.name, self.first_line, self.line_table.offset()]
+            .into_iter()
+            .chain(self.qualified_name)
+            .fold(0, u64::max)
             + 8
     }
 }

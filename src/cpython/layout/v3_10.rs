@@ -5,15 +5,8 @@
 use super::*;
 
 pub(super) const LAYOUT: Layout = Layout {
-    runtime: RuntimeLayout {
-        interpreters_head: 32,
-    },
-    interpreter: InterpreterLayout {
-        id: 24,
-        next: 0,
-        threads_head: 8,
-        modules: 856,
-    },
+    runtime: RuntimeLayout { interpreters_head: 32 },
+    interpreter: InterpreterLayout { id: 24, next: 0, threads_head: 8, modules: 856 },
     gil: GilLayout {
         place: GilPlace::InRuntime(352),
         size: 208,

@@ -5,15 +5,8 @@
 use super::*;
 
 pub(super) const LAYOUT: Layout = Layout {
-    runtime: RuntimeLayout {
-        interpreters_head: 40,
-    },
-    interpreter: InterpreterLayout {
-        id: 48,
-        next: 0,
-        threads_head: 16,
-        modules: 888,
-    },
+    runtime: RuntimeLayout { interpreters_head: 40 },
+    interpreter: InterpreterLayout { id: 48, next: 0, threads_head: 16, modules: 888 },
     gil: GilLayout {
         place: GilPlace::InRuntime(360),
         size: 208,
@@ -26,10 +19,7 @@ pub(super) const LAYOUT: Layout = Layout {
     thread: ThreadLayout {
         next: 8,
         interpreter: 16,
-        current_frame: CurrentFrame::BehindCFrame {
-            cframe: 56,
-            current_frame: 8,
-        },
+        current_frame: CurrentFrame::BehindCFrame { cframe: 56, current_frame: 8 },
         thread_id: 152,
         native_thread_id: Some(160),
         datastack_chunk: Some(296),

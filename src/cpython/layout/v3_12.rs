@@ -5,15 +5,8 @@
 use super::*;
 
 pub(super) const LAYOUT: Layout = Layout {
-    runtime: RuntimeLayout {
-        interpreters_head: 40,
-    },
-    interpreter: InterpreterLayout {
-        id: 8,
-        next: 0,
-        threads_head: 72,
-        modules: 944,
-    },
+    runtime: RuntimeLayout { interpreters_head: 40 },
+    interpreter: InterpreterLayout { id: 8, next: 0, threads_head: 72, modules: 944 },
     gil: GilLayout {
         place: GilPlace::BehindInterpreter(384),
         size: 208,
@@ -26,10 +19,7 @@ pub(super) const LAYOUT: Layout = Layout {
     thread: ThreadLayout {
         next: 8,
         interpreter: 16,
-        current_frame: CurrentFrame::BehindCFrame {
-            cframe: 56,
-            current_frame: 0,
-        },
+        current_frame: CurrentFrame::BehindCFrame { cframe: 56, current_frame: 0 },
         thread_id: 136,
         native_thread_id: Some(144),
         datastack_chunk: Some(232),

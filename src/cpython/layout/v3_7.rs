@@ -5,15 +5,8 @@
 use super::*;
 
 pub(super) const LAYOUT: Layout = Layout {
-    runtime: RuntimeLayout {
-        interpreters_head: 24,
-    },
-    interpreter: InterpreterLayout {
-        id: 16,
-        next: 0,
-        threads_head: 8,
-        modules: 40,
-    },
+    runtime: RuntimeLayout { interpreters_head: 24 },
+    interpreter: InterpreterLayout { id: 16, next: 0, threads_head: 8, modules: 40 },
     gil: GilLayout {
         place: GilPlace::InRuntime(1264),
         size: 208,

@@ -5,15 +5,8 @@
 use super::*;
 
 pub(super) const LAYOUT: Layout = Layout {
-    runtime: RuntimeLayout {
-        interpreters_head: 32,
-    },
-    interpreter: InterpreterLayout {
-        id: 16,
-        next: 0,
-        threads_head: 8,
-        modules: 56,
-    },
+    runtime: RuntimeLayout { interpreters_head: 32 },
+    interpreter: InterpreterLayout { id: 16, next: 0, threads_head: 8, modules: 56 },
     gil: GilLayout {
         place: GilPlace::InRuntime(1152),
         size: 208,

@@ -22,9 +22,7 @@ pub struct LiveMemory {
 impl LiveMemory {
     /// The memory of this process. Nothing is opened: access is checked by the kernel at each read.
     pub fn new(pid: Pid) -> Self {
-        LiveMemory {
-            pid: nix::unistd::Pid::from_raw(pid.raw()),
-        }
+        LiveMemory { pid: nix::unistd::Pid::from_raw(pid.raw()) }
     }
 
     /// Reads as many leading segments as the kernel gives in one call, and answers how many.
@@ -43,10 +41,7 @@ impl LiveMemory {
         let mut remote = ArrayVec::<RemoteIoVec, SEGMENTS_A_CALL>::new();
         let mut local = ArrayVec::<IoSliceMut<'_>, SEGMENTS_A_CALL>::new();
         for segment in segments {
-            remote.push(RemoteIoVec {
-                base: segment.address.raw() as usize,
-                len: segment.buffer.len(),
-            });
+            remote.push(RemoteIoVec { base: segment.address.raw() as usize, len: segment.buffer.len() });
             local.push(IoSliceMut::new(segment.buffer));
         }
         process_vm_readv(self.pid, &mut local, &remote)
@@ -103,10 +98,7 @@ mod tests {
             Segment::new(Address::new(third.as_ptr() as u64), &mut c),
         ];
         own_memory().read_batch(&mut segments).unwrap();
-        assert_eq!(
-            segments.each_ref().map(|segment| segment.arrived),
-            [true, false, true]
-        );
+        assert_eq!(segments.each_ref().map(|segment| segment.arrived), [true, false, true]);
         assert_eq!((a, c), (first, third));
     }
 

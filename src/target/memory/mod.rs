@@ -19,11 +19,7 @@ pub struct Segment<'a> {
 impl<'a> Segment<'a> {
     /// A segment still to be read.
     pub fn new(address: Address, buffer: &'a mut [u8]) -> Self {
-        Segment {
-            address,
-            buffer,
-            arrived: false,
-        }
+        Segment { address, buffer, arrived: false }
     }
 }
 
@@ -60,11 +56,7 @@ pub trait ReadMemory {
     fn read(&self, address: Address, buffer: &mut [u8]) -> Result<(), ReadError> {
         let mut segments = [Segment::new(address, buffer)];
         self.read_batch(&mut segments)?;
-        if segments[0].arrived {
-            Ok(())
-        } else {
-            Err(ReadError::Unmapped(address))
-        }
+        if segments[0].arrived { Ok(()) } else { Err(ReadError::Unmapped(address)) }
     }
 
     /// The unsigned 64-bit number at `address`.

@@ -1,0 +1,126 @@
+//! `record -- COMMAND`: starts the program and finds its interpreter as early as there is one.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::attach::Attached;
+use crate::cpython::locate::{Candidate, LocateError, Located};
+use crate::target::binaries::{Mappings, Places};
+use crate::target::process::Process;
+use crate::units::Pid;
+
+/// How long to wait between two looks while the program is starting.
+const EAGER: Duration = Duration::from_micros(200);
+
+/// How long to wait between two looks at a program that has not become Python for a while.
+const PATIENT: Duration = Duration::from_millis(20);
+
+/// For how long the eager looks go on.
+const STARTING: Duration = Duration::from_secs(3);
+
+/// How often to see whether the program has been replaced by another, or has loaded a library.
+const REMAP: Duration = Duration::from_millis(2);
+
+/// A program that was started.
+pub(super) struct Launched {
+    child: Child,
+    name: String,
+}
+
+/// How a program that was started ended before an interpreter was seen in it.
+pub(super) enum Start {
+    /// It is Python, and was attached to.
+    Attached(Box<Attached>),
+    /// It ended first.
+    Ended(ExitStatus),
+}
+
+impl Launched {
+    /// Starts a program with gilspy's own standard input, output and error.
+    pub(super) fn start(command: &[String]) -> Result<Self> {
+        let (program, arguments) = command.split_first().context("there is no command to start")?;
+        let child = Command::new(program).args(arguments).spawn().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => anyhow!("cannot start {program}: there is no such program"),
+            _ => anyhow!("cannot start {program}: {error}"),
+        })?;
+        Ok(Launched { child, name: program.clone() })
+    }
+
+    /// Its process.
+    pub(super) fn process(&self) -> Result<Process> {
+        Ok(Process::open(Pid::new(self.child.id() as i32))?)
+    }
+
+    /// Looks until its interpreter is there, or it has ended.
+    pub(super) fn attach(&mut self, mut process: Process) -> Result<Start> {
+        let started = Instant::now();
+        let mut search = Search::default();
+        loop {
+            if let Some(located) = search.look(&process) {
+                process.accept_program();
+                return Ok(Start::Attached(Box::new(Attached::new(process, located)?)));
+            }
+            if let Some(status) = self.child.try_wait().context("cannot wait for the program")? {
+                return Ok(Start::Ended(status));
+            }
+            std::thread::sleep(if started.elapsed() < STARTING { EAGER } else { PATIENT });
+        }
+    }
+
+    /// Waits for its end.
+    pub(super) fn wait(&mut self) -> Result<ExitStatus> {
+        self.child.wait().context("cannot wait for the program")
+    }
+
+    /// The error for a program that ended as something else than Python.
+    pub(super) fn never_python(&self, status: ExitStatus) -> anyhow::Error {
+        anyhow!(
+            "{} ended ({status}) before a CPython interpreter was seen in it\n\
+             gilspy follows the program itself, not the processes it starts",
+            self.name
+        )
+    }
+}
+
+/// The exit status to pass on, as a shell counts: 128 and the signal's number for a program that was killed.
+pub(super) fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// Remembers what was parsed, so that a look costs little while nothing has changed.
+#[derive(Default)]
+struct Search {
+    places: Places,
+    candidate: Option<Candidate>,
+    mapped_at: Option<Instant>,
+}
+
+impl Search {
+    fn look(&mut self, process: &Process) -> Option<Located> {
+        if self.mapped_at.is_none_or(|at| at.elapsed() > REMAP) {
+            self.remap(process)?;
+        }
+        match self.candidate.as_ref()?.locate(&process.memory()) {
+            Ok(located) => Some(located),
+            Err(LocateError::NotPython(_)) => {
+                self.candidate = None;
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn remap(&mut self, process: &Process) -> Option<()> {
+        let mappings = Mappings::of(process).ok()?;
+        self.mapped_at = Some(Instant::now());
+        if mappings.places != self.places {
+            self.places = mappings.places.clone();
+            self.candidate = Some(Candidate::new(mappings.parse(process)));
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,69 @@
+//! What `record` says while it records: to standard error, and moving only on a terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::RecordArgs;
+use crate::recording::{GilTick, Holder, Recording, Target};
+use crate::text::visible;
+use crate::units::Timestamp;
+
+/// How many of the last ticks the shown share is of.
+const RECENT: usize = 1000;
+
+/// The line that moves.
+pub(super) struct Progress(ProgressBar);
+
+impl Progress {
+    /// Says what is going to be recorded.
+    pub(super) fn start(target: &Target, args: &RecordArgs, threads: usize) -> Self {
+        let command = target.command.join(" ");
+        let until = if args.duration.is_none() && args.pid.is_some() { "; Ctrl-C ends it" } else { "" };
+        let plural = if threads == 1 { "" } else { "s" };
+        eprintln!(
+            "Recording pid {} ({}, CPython {}, {threads} thread{plural})\nat {} Hz{until}",
+            target.pid,
+            shorten(&visible(&command), 40),
+            target.python,
+            args.rate
+        );
+        let bar = match args.duration {
+            Some(duration) => ProgressBar::new(duration.as_millis() as u64).with_style(style("{bar:30} ")),
+            None => ProgressBar::new_spinner().with_style(style("{spinner} ")),
+        };
+        Progress(bar)
+    }
+
+    /// Shows how far it is.
+    pub(super) fn show(&self, recording: &Recording, now: Timestamp) {
+        self.0.set_position(now.as_nanos() / 1_000_000);
+        let held = recording.gils.first().map(|gil| recent_share(&gil.ticks)).unwrap_or_default();
+        let elapsed = Duration::from_nanos(now.as_nanos()).as_secs_f64();
+        self.0.set_message(format!("{elapsed:.1} s   GIL {:.0} %", held * 100.0));
+    }
+
+    /// Takes the line away.
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn style(bar: &str) -> ProgressStyle {
+    ProgressStyle::with_template(&format!("{bar}{{msg}}"))
+        .map(|style| style.progress_chars("━╸ "))
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn recent_share(ticks: &[GilTick]) -> f64 {
+    let recent = &ticks[ticks.len().saturating_sub(RECENT)..];
+    let held = recent.iter().filter(|tick| matches!(tick.holder, Holder::Thread { .. })).count();
+    held as f64 / recent.len().max(1) as f64
+}
+
+fn shorten(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,96 @@
+//! Why to stop recording: signals and the target's end, watched for by a thread of their own.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::process::{Signal as RustixSignal, pidfd_send_signal};
+
+use crate::recording::Ending;
+
+/// `SI_KERNEL` (Linux `include/uapi/asm-generic/siginfo.h`): the signal comes from the terminal, which sends
+/// it to the whole foreground process group.
+const FROM_THE_TERMINAL: i32 = 0x80;
+
+const GO_ON: u8 = 0;
+const INTERRUPTED: u8 = 1;
+const TARGET_EXITED: u8 = 2;
+
+/// Whether to go on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop(Arc<AtomicU8>);
+
+/// What a signal to gilspy means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnSignal {
+    /// Stop recording.
+    Stop,
+    /// It is meant for the program that gilspy started; recording goes on until that ends.
+    PassOn,
+}
+
+impl Stop {
+    /// Why to stop, if at all.
+    pub(super) fn reason(&self) -> Option<Ending> {
+        match self.0.load(Ordering::Relaxed) {
+            GO_ON => None,
+            TARGET_EXITED => Some(Ending::TargetExited),
+            _ => Some(Ending::Interrupted),
+        }
+    }
+
+    fn set(&self, reason: u8) {
+        // The first reason stands.
+        let _ = self.0.compare_exchange(GO_ON, reason, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Watches for signals and for the end of the process behind `pidfd`, until the program ends.
+pub(super) fn watch(pidfd: OwnedFd, on_signal: OnSignal) -> Result<Stop> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    signals.thread_block().context("cannot block signals")?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).context("cannot wait for signals")?;
+    let stop = Stop::default();
+    let watched = stop.clone();
+    std::thread::Builder::new()
+        .name("watcher".into())
+        .spawn(move || watch_both(&pidfd, &signals, on_signal, &watched))
+        .context("cannot start a thread")?;
+    Ok(stop)
+}
+
+fn watch_both(pidfd: &OwnedFd, signals: &SignalFd, on_signal: OnSignal, stop: &Stop) {
+    loop {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = [readable(pidfd.as_fd()), readable(signals.as_fd())];
+        if poll(&mut fds, PollTimeout::NONE).is_err() {
+            continue;
+        }
+        let [exited, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
+        if signalled {
+            take_signal(pidfd, signals, on_signal, stop);
+        }
+        if exited {
+            stop.set(TARGET_EXITED);
+            return;
+        }
+    }
+}
+
+fn take_signal(pidfd: &OwnedFd, signals: &SignalFd, on_signal: OnSignal, stop: &Stop) {
+    let Ok(Some(signal)) = signals.read_signal() else {
+        return;
+    };
+    if on_signal == OnSignal::Stop {
+        stop.set(INTERRUPTED);
+    } else if signal.ssi_code != FROM_THE_TERMINAL
+        && let Some(number) = RustixSignal::from_named_raw(signal.ssi_signo as i32)
+    {
+        // A program that has just ended needs no signal.
+        let _ = pidfd_send_signal(pidfd, number);
+    }
+}
