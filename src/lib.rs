@@ -11,6 +11,7 @@
 //!
 //! The crate is a program; the library exists for its tests and benches and promises no stable API.
 
+pub mod analysis;
 pub mod cli;
 pub mod commands;
 pub mod cpython;

@@ -117,7 +117,9 @@ impl Sink {
             Name::Given(path) => path.display().to_string(),
             Name::Made(_) => "into the working directory (name another place with -o FILE)".to_owned(),
         };
-        Ok(Sink::Beside(file.map_err(root_cause).with_context(|| format!("cannot write {what}"))?))
+        Ok(Sink::Beside(
+            file.map_err(|error| reason(&error)).with_context(|| format!("cannot write {what}"))?,
+        ))
     }
 
     fn file(&mut self) -> &mut File {
@@ -128,9 +130,12 @@ impl Sink {
     }
 }
 
-/// The kernel's answer alone: tempfile adds the path of its temporary file, which means nothing to a user.
-fn root_cause(error: std::io::Error) -> std::io::Error {
-    std::io::Error::from(error.kind())
+/// What the kernel answered, without the path of the temporary file, which means nothing to a user.
+fn reason(error: &std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => anyhow!("there is no such directory"),
+        kind => anyhow!("{kind}"),
+    }
 }
 
 /// `NAME.timeline.svg` for `NAME.svg`.

@@ -18,7 +18,7 @@ pub(super) struct Progress(ProgressBar);
 impl Progress {
     /// Says what is going to be recorded.
     pub(super) fn start(target: &Target, args: &RecordArgs, threads: usize) -> Self {
-        let command = target.command.join(" ");
+        let command = target.command_title();
         let until = if args.duration.is_none() && args.pid.is_some() { "; Ctrl-C ends it" } else { "" };
         let plural = if threads == 1 { "" } else { "s" };
         eprintln!(

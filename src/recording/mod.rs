@@ -2,6 +2,9 @@
 //! was made. Plain data; it knows neither processes nor pictures, so that every picture can be made
 //! again from it.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod fake;
 mod recorder;
 pub mod snapshot;
 mod stacks;
@@ -59,6 +62,21 @@ pub struct Target {
     pub host: String,
 }
 
+impl Target {
+    /// The command line without the directory of the program: `python3 app.py`.
+    pub fn command_title(&self) -> String {
+        let Some((program, arguments)) = self.command.split_first() else {
+            return "unknown command".to_owned();
+        };
+        // A program that has renamed itself (setproctitle) is no path.
+        let name = match program.contains(' ') {
+            true => program.as_str(),
+            false => program.rsplit('/').next().unwrap_or(program),
+        };
+        [name].into_iter().chain(arguments.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// Why a recording ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -93,6 +111,14 @@ impl Thread {
     /// What to call it where there is room for one name only.
     pub fn label(&self) -> String {
         snapshot::label(self.name.as_deref(), self.tid)
+    }
+
+    /// Name and id: `worker-1 (4247)`.
+    pub fn title(&self) -> String {
+        match (&self.name, self.tid) {
+            (Some(name), Some(tid)) => format!("{name} ({tid})"),
+            _ => self.label(),
+        }
     }
 }
 

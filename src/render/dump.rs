@@ -15,7 +15,7 @@ const WIDEST_FUNCTION: usize = 40;
 pub fn text(snapshot: &Snapshot, holder_only: bool) -> String {
     let target = &snapshot.target;
     let build = if target.free_threaded { ", free-threaded build" } else { "" };
-    let command = target.command.join(" ");
+    let command = target.command_title();
     let mut text = format!("pid {}  {}  CPython {}{build}\n", target.pid, visible(&command), target.python);
     for interpreter in &snapshot.interpreters {
         if snapshot.interpreters.len() > 1 {

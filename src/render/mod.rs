@@ -3,8 +3,10 @@
 pub mod dump;
 pub mod flamegraph;
 pub mod folded;
+mod heading;
 pub mod report;
 pub mod summary;
+mod svg;
 pub mod timeline;
 
 pub use crate::text;

@@ -46,7 +46,7 @@ impl Permission {
             (Some(2), ..) => "ptrace_scope 2 allows it only with CAP_SYS_PTRACE.",
             (_, Some(false), _) => "Reading another user's process needs CAP_SYS_PTRACE.",
             (Some(1), ..) => "ptrace_scope 1 allows it only to a parent, or with CAP_SYS_PTRACE.",
-            _ => "The process has made itself unreadable (not dumpable); that needs CAP_SYS_PTRACE.",
+            _ => "The process has capabilities that you lack, or is not dumpable; that needs CAP_SYS_PTRACE.",
         }
     }
 
@@ -56,12 +56,12 @@ impl Permission {
                 "Set kernel.yama.ptrace_scope to less and boot, or start it with `gilspy record --`."
             }
             (_, Some(false), true) => {
-                "You are root without that capability, as in a container: start it with\n  \
+                "You are root without that capability, as in a container: start it with\n\
                  docker run --cap-add SYS_PTRACE …, or capabilities: add: [SYS_PTRACE] in Kubernetes."
             }
             (_, Some(true), _) => "Look at `dmesg` and the container's security options.",
             _ => {
-                "Run it with sudo, or grant it: sudo setcap cap_sys_ptrace=ep $(which gilspy).\n  \
+                "Run it with sudo, or grant it: sudo setcap cap_sys_ptrace=ep $(which gilspy).\n\
                  In a container: docker run --cap-add SYS_PTRACE …"
             }
         }

@@ -1,0 +1,57 @@
+//! What every picture says about the recording it was made from.
+
+use std::time::Duration;
+
+use crate::recording::Recording;
+use crate::text::visible;
+
+/// The longest command line shown, in characters.
+const LONGEST_COMMAND: usize = 60;
+
+/// Command, process, interpreter, time, rate and ticks in one line.
+pub(super) fn line(recording: &Recording) -> String {
+    let target = &recording.target;
+    let build = if target.free_threaded { " free-threaded" } else { "" };
+    format!(
+        "{} · pid {} on {} · CPython {}{build} · {}, {} at {} Hz · {}",
+        command(recording),
+        target.pid,
+        visible(&target.host),
+        visible(&target.python),
+        start(recording),
+        duration(recording.duration),
+        recording.rate_hz,
+        ticks(recording),
+    )
+}
+
+/// The command line without the program's directory, cut where it is long.
+pub(super) fn command(recording: &Recording) -> String {
+    let command = recording.target.command_title();
+    shorten(&visible(&command), LONGEST_COMMAND)
+}
+
+/// `2026-11-20 14:02:11 UTC`.
+pub(super) fn start(recording: &Recording) -> String {
+    recording.start.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// `9998 ticks, 2 missed, 1 torn`.
+pub(super) fn ticks(recording: &Recording) -> String {
+    let Recording { ticks, missed_ticks, torn_ticks, .. } = recording;
+    format!("{ticks} ticks, {missed_ticks} missed, {torn_ticks} torn")
+}
+
+/// `10.0 s`, `250 ms`.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds:.1} s") }
+}
+
+/// The text, cut to that many characters with an ellipsis where it is longer.
+pub(super) fn shorten(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some(_) => text.chars().take(characters.saturating_sub(1)).chain(['…']).collect(),
+        None => text.to_owned(),
+    }
+}

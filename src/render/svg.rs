@@ -1,0 +1,164 @@
+//! SVG elements. Every text passes through [`visible`] and quick-xml's escaping here, and nowhere else.
+
+use std::io::Write;
+
+use anyhow::Result;
+use quick_xml::Writer;
+use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
+
+use crate::text::visible;
+
+/// Room a character takes in the sans-serif fonts of the pictures, as a share of the font's size: an
+/// estimate on the wide side, since no font is at hand to measure with.
+const CHARACTER_WIDTH: f64 = 0.58;
+
+/// Writes SVG elements one after the other.
+pub(super) struct Svg<W: Write> {
+    writer: Writer<W>,
+}
+
+/// How a text stands at its point.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// A text's place and look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TextStyle {
+    pub x: f64,
+    pub y: f64,
+    pub size: f64,
+    pub class: &'static str,
+    pub anchor: Anchor,
+}
+
+impl<W: Write> Svg<W> {
+    /// Nothing written yet.
+    pub(super) fn new(writer: W) -> Self {
+        Svg { writer: Writer::new(writer) }
+    }
+
+    /// Opens an element; [`Svg::close`] closes it.
+    pub(super) fn open(&mut self, name: &str, attributes: &[(&str, &str)]) -> Result<()> {
+        Ok(self.writer.write_event(Event::Start(start(name, attributes)))?)
+    }
+
+    /// Closes an element and ends the line.
+    pub(super) fn close(&mut self, name: &str) -> Result<()> {
+        self.writer.write_event(Event::End(BytesEnd::new(name)))?;
+        self.end_line()
+    }
+
+    /// An element without content, on a line of its own.
+    pub(super) fn empty(&mut self, name: &str, attributes: &[(&str, &str)]) -> Result<()> {
+        self.writer.write_event(Event::Empty(start(name, attributes)))?;
+        self.end_line()
+    }
+
+    /// An element that holds text alone: `title`, `style`, `desc`.
+    pub(super) fn holding(&mut self, name: &str, attributes: &[(&str, &str)], text: &str) -> Result<()> {
+        self.open(name, attributes)?;
+        self.writer.write_event(Event::Text(BytesText::new(&visible(text))))?;
+        self.close(name)
+    }
+
+    /// A text for people.
+    pub(super) fn text(&mut self, style: TextStyle, text: &str) -> Result<()> {
+        let anchor = match style.anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        let (x, y, size) = (number(style.x), number(style.y), number(style.size));
+        let attributes = [
+            ("x", x.as_str()),
+            ("y", &y),
+            ("font-size", &size),
+            ("class", style.class),
+            ("text-anchor", anchor),
+        ];
+        self.holding("text", &attributes, text)
+    }
+
+    /// A rectangle.
+    pub(super) fn rect(&mut self, place: [f64; 4], attributes: &[(&str, &str)]) -> Result<()> {
+        let [x, y, width, height] = place.map(number);
+        let mut all = vec![("x", x.as_str()), ("y", &y), ("width", &width), ("height", &height)];
+        all.extend_from_slice(attributes);
+        self.empty("rect", &all)
+    }
+
+    fn end_line(&mut self) -> Result<()> {
+        Ok(self.writer.write_event(Event::Text(BytesText::new("\n")))?)
+    }
+}
+
+fn start<'a>(name: &'a str, attributes: &[(&str, &str)]) -> BytesStart<'a> {
+    let mut start = BytesStart::new(name);
+    for (key, value) in attributes {
+        start.push_attribute((*key, &*visible(value)));
+    }
+    start
+}
+
+/// A coordinate with as many digits as a pixel needs.
+pub(super) fn number(value: f64) -> String {
+    let text = format!("{value:.2}");
+    match text.trim_end_matches('0').trim_end_matches('.') {
+        "-0" => "0".to_owned(),
+        trimmed => trimmed.to_owned(),
+    }
+}
+
+/// The text, cut with an ellipsis to what fits into that many units at that font size.
+pub(super) fn fit(text: &str, width: f64, size: f64) -> String {
+    use unicode_width::UnicodeWidthChar;
+
+    let text = visible(text);
+    let room = (width / (size * CHARACTER_WIDTH)).floor().max(1.0) as usize;
+    // Characters of double width in a terminal are about that wide in a picture too.
+    let mut used = 0;
+    for (place, character) in text.char_indices() {
+        used += character.width().unwrap_or(1).max(1);
+        if used > room {
+            let kept: String = text[..place].chars().collect();
+            let kept: Vec<char> = kept.chars().collect();
+            return kept[..kept.len().saturating_sub(1)].iter().chain(&['…']).collect();
+        }
+    }
+    text.into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_attributes_are_escaped_and_control_characters_are_shown() {
+        let mut bytes = Vec::new();
+        let mut svg = Svg::new(&mut bytes);
+        svg.open("svg", &[("aria-label", "a\"<b>&\x1b")]).unwrap();
+        svg.holding("title", &[], "<script>\u{0}").unwrap();
+        svg.close("svg").unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let document = roxmltree::Document::parse(&text).unwrap();
+        assert_eq!(document.root_element().attribute("aria-label"), Some("a\"<b>&␛"));
+        assert_eq!(document.root_element().first_element_child().unwrap().text(), Some("<script>␀"));
+    }
+
+    #[test]
+    fn long_text_is_cut_to_its_room() {
+        assert_eq!(fit("short", 100.0, 10.0), "short");
+        let cut = fit(&"x".repeat(10_000), 100.0, 10.0);
+        assert!(cut.chars().count() <= 17 && cut.ends_with('…'), "{cut}");
+        assert!(fit(&"計".repeat(50), 100.0, 10.0).chars().count() <= 9);
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!([number(1.0), number(0.333), number(-0.001), number(120.0)], ["1", "0.33", "0", "120"]);
+    }
+}
