@@ -18,6 +18,9 @@ const COOKIE: &[u8; 8] = b"xdebugpy";
 /// than 1 MB in free-threaded builds, which keep their allocator in it.
 const MAX_OFFSET: u64 = 16 << 20;
 
+/// The largest offset believed within an object: `ht_cached_keys` is at 904 in free-threaded 3.15.
+const MAX_MEMBER: u64 = 2048;
+
 /// The longest `_Py_DebugOffsets` known, with room: 888 bytes in 3.15.
 const MAX_LENGTH: usize = 1024;
 
@@ -42,6 +45,14 @@ struct Places {
     /// `code_object.size`; after it come `filename`, `name`, `qualname`, `linetable`, `firstlineno`.
     code: usize,
     bytecode: usize,
+    /// `pyobject.size`, then `ob_type`; after it `type_object.size`, `tp_name`, `tp_repr`, `tp_flags`.
+    object: usize,
+    /// `type_object.tp_basicsize`, `tp_dictoffset`, `heap_type_object.size`, `ht_cached_keys` (from 3.15 on).
+    type_details: Option<usize>,
+    /// `dict_object.ma_keys`, then `ma_values`.
+    dict: usize,
+    /// `long_object.lv_tag`, then `ob_digit`.
+    int: usize,
     /// `bytes_object.ob_size`, then `ob_sval`.
     bytes: usize,
     /// `unicode_object.state`, then `length`, `asciiobject_size`.
@@ -66,6 +77,10 @@ const V3_13: Places = Places {
     frame: 28,
     code: 34,
     bytecode: 43,
+    object: 44,
+    type_details: None,
+    dict: 57,
+    int: 62,
     bytes: 65,
     unicode: 68,
 };
@@ -88,6 +103,10 @@ const V3_14: Places = Places {
     frame: 31,
     code: 39,
     bytecode: 48,
+    object: 50,
+    type_details: None,
+    dict: 67,
+    int: 72,
     bytes: 75,
     unicode: 78,
 };
@@ -110,6 +129,10 @@ const V3_15: Places = Places {
     frame: 39,
     code: 47,
     bytecode: 56,
+    object: 58,
+    type_details: Some(64),
+    dict: 79,
+    int: 84,
     bytes: 87,
     unicode: 90,
 };
@@ -200,6 +223,7 @@ impl DebugOffsets {
             },
             unicode: self.unicode(places, &version)?,
             bytes: BytesLayout { size: at(places.bytes)?, data: at(places.bytes + 1)? },
+            objects: self.objects(places)?,
         })
     }
 
@@ -229,6 +253,68 @@ impl DebugOffsets {
         })
     }
 
+    /// What is not published is the same in 3.13 to 3.15, free-threaded or not, relative to what is
+    /// (CPython 3.13.0, 3.14.10 and 3.15.2 `Include/`):
+    /// - `md_dict` is a module's first field (`internal/pycore_moduleobject.h`),
+    /// - `tp_basicsize` follows `tp_name`, and `tp_dictoffset` comes 15 words after `tp_flags`
+    ///   (`cpython/object.h`),
+    /// - `ht_cached_keys` comes 464 bytes after the `PyTypeObject` (`PyHeapTypeObject`, `cpython/object.h`),
+    /// - the dict's pointer is 3 words before an instance, or 1 if free-threaded (`MANAGED_DICT_OFFSET`,
+    ///   `internal/pycore_object.h`),
+    /// - `struct _dictvalues` and `struct _dictkeysobject` (`internal/pycore_dict.h`),
+    /// - the bits of `lv_tag` (`_PyLong_SIGN_MASK`, `_PyLong_NON_SIZE_BITS`, `cpython/longintrepr.h`).
+    fn objects(&self, places: &Places) -> Result<ObjectsLayout, DebugOffsetsError> {
+        let at = |place| self.member(place);
+        let (tp_size, tp_name, flags) = (
+            at(places.object + 2)?,
+            at(places.object + 3)?,
+            at(places.object + 5)?,
+        );
+        let type_object = match places.type_details {
+            Some(details) => TypeLayout {
+                basic_size: at(details)?,
+                flags,
+                dict_offset: at(details + 1)?,
+                cached_keys: Some(at(details + 3)?),
+            },
+            None => TypeLayout {
+                basic_size: tp_name + 8,
+                flags,
+                dict_offset: flags + 15 * 8,
+                cached_keys: Some(tp_size + 464),
+            },
+        };
+        Ok(ObjectsLayout {
+            object_type: at(places.object + 1)?,
+            module_dict: at(places.object)?,
+            type_object,
+            managed_dict: ManagedDict::Inline {
+                dict_before: if self.free_threaded() { 8 } else { 3 * 8 },
+                capacity: 0,
+                valid: 3,
+            },
+            dict: DictLayout {
+                keys: at(places.dict)?,
+                values: at(places.dict + 1)?,
+                first_value: 8,
+            },
+            dict_keys: DictKeysLayout {
+                used_entries: 24,
+                indices: 32,
+                index_table: IndexTable::Logarithm {
+                    log2_bytes: 9,
+                    kind: 10,
+                },
+            },
+            int: IntLayout {
+                size: at(places.int)?,
+                size_shift: 3,
+                sign_mask: 3,
+                digits: at(places.int + 1)?,
+            },
+        })
+    }
+
     /// Where the bits of a string's state lie is not published: `PyASCIIObject.state` in CPython
     /// `Include/cpython/unicodeobject.h`. Free-threaded builds widen `interned` to a byte in 3.14.
     fn unicode(&self, places: &Places, version: &Version) -> Result<UnicodeLayout, DebugOffsetsError> {
@@ -247,6 +333,14 @@ impl DebugOffsets {
 
     fn number(&self, place: usize) -> u64 {
         u64_at(&self.bytes, place as u64 * 8).unwrap_or(u64::MAX)
+    }
+
+    /// An offset within an object that is read whole up to it.
+    fn member(&self, place: usize) -> Result<u64, DebugOffsetsError> {
+        match self.offset(place)? {
+            offset if offset <= MAX_MEMBER => Ok(offset),
+            _ => Err(DebugOffsetsError::Implausible),
+        }
     }
 
     fn offset(&self, place: usize) -> Result<u64, DebugOffsetsError> {

@@ -7,12 +7,15 @@
 //! before it is trusted.
 
 pub mod debug_offsets;
+mod objects;
 mod v3_10;
 mod v3_11;
 mod v3_12;
 mod v3_7;
 mod v3_8;
 mod v3_9;
+
+pub use objects::*;
 
 use super::version::Version;
 
@@ -35,6 +38,8 @@ pub struct Layout {
     pub unicode: UnicodeLayout,
     /// `PyBytesObject`.
     pub bytes: BytesLayout,
+    /// What lies on the way to an attribute: instances, types, dicts, ints.
+    pub objects: ObjectsLayout,
 }
 
 /// Fields of `_PyRuntimeState`.

@@ -49,4 +49,13 @@ pub(super) const LAYOUT: Layout = Layout {
         ascii_bit: 6,
     },
     bytes: BytesLayout { size: 16, data: 32 },
+    objects: ObjectsLayout {
+        object_type: 8,
+        module_dict: 16,
+        type_object: TypeLayout { basic_size: 32, flags: 168, dict_offset: 288, cached_keys: None },
+        managed_dict: ManagedDict::Absent,
+        dict: DictLayout { keys: 32, values: 40, first_value: 0 },
+        dict_keys: DictKeysLayout { used_entries: 32, indices: 40, index_table: IndexTable::Size(8) },
+        int: IntLayout { size: 16, size_shift: 0, sign_mask: 0, digits: 24 },
+    },
 };
