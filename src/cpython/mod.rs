@@ -3,10 +3,13 @@
 //!
 //! All it reads is untrusted: every walk is bounded and every length checked.
 
+mod batch;
 pub mod code;
 mod decode;
+mod dict;
 pub mod frames;
 pub mod gil;
+mod instance;
 pub mod layout;
 pub mod locate;
 pub mod names;

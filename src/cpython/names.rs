@@ -1,19 +1,245 @@
 //! The names that Python's `threading` module gives its threads.
+//!
+//! They are where the module keeps them: `sys.modules['threading']._active` is a dict from
+//! `threading.get_ident()` to `Thread`, whose attribute `_name` is the name (CPython 3.7 to 3.15
+//! `Lib/threading.py`). The target goes on meanwhile, so everything a name was read through is read
+//! again; what has changed is tried once more, and left out if it never stands still.
+
 use std::collections::HashMap;
 
-use super::layout::Layout;
-use super::objects::ObjectError;
-use crate::target::memory::ReadMemory;
+use super::batch::Pieces;
+use super::decode::{pointer_at, u32_at, u64_at};
+use super::dict::{Dict, Keys, KnownKey, MAX_ENTRIES, read_dicts, read_keys};
+use super::instance::attribute_slots;
+use super::layout::{IntLayout, Layout};
+use super::objects::{ObjectError, read_strs};
+use crate::target::memory::{ReadError, ReadMemory};
 use crate::units::Address;
 
-/// Names by `threading.get_ident()`.
+/// How often names that changed while they were read are tried.
+const ATTEMPTS: usize = 3;
+
+/// How many threads are read together: what bounds the memory it takes.
+const THREADS_A_STEP: usize = 512;
+
+/// Names by `threading.get_ident()`, the `pthread_t` of a thread.
+pub type Names = HashMap<u64, String>;
+
+/// The names of an interpreter's threads, read once. To read them again and again, keep a [`NameReader`].
 ///
 /// # Errors
-/// When the memory could not be read.
+/// As [`NameReader::read`].
 pub fn thread_names(
-    _memory: &impl ReadMemory,
-    _layout: &Layout,
-    _interpreter: Address,
-) -> Result<HashMap<u64, String>, ObjectError> {
-    Ok(HashMap::new())
+    memory: &impl ReadMemory,
+    layout: &Layout,
+    interpreter: Address,
+) -> Result<Names, ObjectError> {
+    NameReader::new(interpreter).read(memory, layout)
 }
+
+/// Reads the names of one interpreter's threads, and remembers what makes reading them again cheap.
+#[derive(Debug, Clone)]
+pub struct NameReader {
+    interpreter: Address,
+    module: KnownKey,
+    active: KnownKey,
+    name: KnownKey,
+    /// `sys.modules` as it was when it was searched for `threading` in vain.
+    searched: Option<Keys>,
+}
+
+impl NameReader {
+    /// A reader for the interpreter at this address.
+    pub fn new(interpreter: Address) -> Self {
+        NameReader {
+            interpreter,
+            module: KnownKey::new("threading"),
+            active: KnownKey::new("_active"),
+            name: KnownKey::new("_name"),
+            searched: None,
+        }
+    }
+
+    /// The names as they are now; none if `threading` is not imported. A thread whose name cannot be read,
+    /// or which `threading` has not met yet, is left out.
+    ///
+    /// # Errors
+    /// When memory could not be read, or the modules are not where they should be.
+    pub fn read(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<Names, ObjectError> {
+        let known = &mut [&mut self.module, &mut self.active, &mut self.name];
+        KnownKey::confirm(memory, layout, known)?;
+        let mut names = Names::new();
+        for _ in 0..ATTEMPTS {
+            let Some(active) = self.active_threads(memory, layout)? else {
+                return Ok(Names::new());
+            };
+            let all_settled = self.read_active(memory, layout, active, &mut names)?;
+            if all_settled {
+                break;
+            }
+        }
+        Ok(names)
+    }
+
+    /// Where the dict `threading._active` is.
+    fn active_threads(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+    ) -> Result<Option<Address>, ObjectError> {
+        let modules = memory.read_pointer(self.interpreter + layout.interpreter.modules)?;
+        if modules.is_null() {
+            return Ok(None);
+        }
+        let (dict, keys) = read_dict(memory, layout, modules)?;
+        if self.searched.as_ref() == Some(&keys) {
+            return Ok(None);
+        }
+        let Some(module) = read_item(memory, layout, (&dict, &keys), &mut self.module)? else {
+            self.searched = Some(keys);
+            return Ok(None);
+        };
+        let attributes = memory.read_pointer(module + layout.objects.module_dict)?;
+        let (dict, keys) = read_dict(memory, layout, attributes)?;
+        Ok(read_item(memory, layout, (&dict, &keys), &mut self.active)?)
+    }
+
+    /// Reads all names that `active` leads to into `names`, and answers whether none changed meanwhile.
+    fn read_active(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        active: Address,
+        names: &mut Names,
+    ) -> Result<bool, ObjectError> {
+        let (dict, keys) = read_dict(memory, layout, active)?;
+        let mut read = Vec::new();
+        for entries in keys.entries.chunks(THREADS_A_STEP) {
+            read.extend(self.read_names(memory, layout, entries)?);
+        }
+        // Only what is still in the dict was in it all the while, hence alive.
+        let unchanged = read_dict(memory, layout, active).ok().filter(|(dict_now, _)| *dict_now == dict);
+        let entries_now = unchanged.map(|(_, keys)| keys.entries).unwrap_or_default();
+        let mut all_settled = true;
+        names.clear();
+        for (index, name) in read.into_iter().enumerate() {
+            match name {
+                NameRead::Stable(ident, name) if entries_now.get(index) == keys.entries.get(index) => {
+                    names.insert(ident, name);
+                }
+                NameRead::Absent => {}
+                _ => all_settled = false,
+            }
+        }
+        Ok(all_settled)
+    }
+
+    /// The identity and name of the threads in some entries of `threading._active`.
+    fn read_names(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        entries: &[(Address, Address)],
+    ) -> Result<Vec<NameRead>, ReadError> {
+        let (idents, threads): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
+        let idents = read_ints(memory, &layout.objects.int, &idents)?;
+        let slots = attribute_slots(memory, layout, &threads, &mut self.name)?;
+        let slots: Vec<_> = slots.into_iter().map(Option::unwrap_or_default).collect();
+        let names = read_pointers(memory, &slots)?;
+        let texts = read_strs(memory, &layout.unicode, &names)?;
+        let names_now = read_pointers(memory, &slots)?;
+        let renamed = names.iter().zip(names_now).map(|(before, now)| *before != now);
+        Ok((idents.into_iter().zip(texts).zip(renamed))
+            .map(|((ident, text), renamed)| match (ident, text) {
+                _ if renamed => NameRead::Changed,
+                (Some(ident), Some(text)) => NameRead::Stable(ident, text),
+                _ => NameRead::Absent,
+            })
+            .collect())
+    }
+}
+
+/// What came of one entry of `threading._active`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum NameRead {
+    /// A thread's identity and its name, which was the same before and after.
+    Stable(u64, String),
+    /// It was renamed meanwhile.
+    Changed,
+    /// There is no such thread, or no name that can be read.
+    Absent,
+}
+
+/// The dict at `address` with its keys.
+fn read_dict(
+    memory: &impl ReadMemory,
+    layout: &Layout,
+    address: Address,
+) -> Result<(Dict, Keys), ObjectError> {
+    let implausible = ObjectError::Implausible(address);
+    let [Some(dict)] = read_dicts(memory, layout, &[address])?[..] else {
+        return Err(implausible);
+    };
+    let keys = read_keys(memory, layout, &[dict.keys], MAX_ENTRIES)?.pop();
+    Ok((dict, keys.flatten().ok_or(implausible)?))
+}
+
+/// The value that a dict has for a key.
+fn read_item(
+    memory: &impl ReadMemory,
+    layout: &Layout,
+    (dict, keys): (&Dict, &Keys),
+    key: &mut KnownKey,
+) -> Result<Option<Address>, ReadError> {
+    let Some(index) = key.find(memory, layout, keys)? else {
+        return Ok(None);
+    };
+    let value = memory.read_pointer(dict.value_slot(keys, index))?;
+    Ok((!value.is_null()).then_some(value))
+}
+
+/// The pointers at these addresses, null where one could not be read.
+fn read_pointers(memory: &impl ReadMemory, addresses: &[Address]) -> Result<Vec<Address>, ReadError> {
+    let pieces = Pieces::read_equal(memory, addresses.iter().copied(), 8)?;
+    let pointer = |bytes: Option<&[u8]>| bytes.and_then(|bytes| pointer_at(bytes, 0)).unwrap_or_default();
+    Ok(pieces.iter().map(pointer).collect())
+}
+
+/// The `int` objects at these addresses; `None` where one is not a positive 64-bit number.
+fn read_ints(
+    memory: &impl ReadMemory,
+    layout: &IntLayout,
+    addresses: &[Address],
+) -> Result<Vec<Option<u64>>, ReadError> {
+    // The third digit of an int that has only two may lie beyond what is mapped.
+    let mut ints = vec![None; addresses.len()];
+    for digits in [2, 3] {
+        let missing = (ints.iter().zip(addresses))
+            .map(|(int, &address)| if int.is_none() { address } else { Address::NULL });
+        let pieces = Pieces::read_equal(memory, missing, layout.digits + digits * 4)?;
+        for (int, bytes) in ints.iter_mut().zip(pieces.iter()) {
+            *int = int.or_else(|| decode_int(bytes?, layout));
+        }
+    }
+    Ok(ints)
+}
+
+/// The value of a positive `int`, if all its digits are among the bytes.
+fn decode_int(bytes: &[u8], layout: &IntLayout) -> Option<u64> {
+    let size = u64_at(bytes, layout.size)?;
+    if size & layout.sign_mask != 0 {
+        return None;
+    }
+    let count = size >> layout.size_shift;
+    if count > 3 {
+        return None;
+    }
+    (0..count).rev().try_fold(0u64, |value, index| {
+        let digit = u64::from(u32_at(bytes, layout.digits + index * 4)?);
+        let fits = digit < 1 << DIGIT_BITS && value >> (64 - DIGIT_BITS) == 0;
+        fits.then_some(value << DIGIT_BITS | digit)
+    })
+}
+
+/// `PyLong_SHIFT` of 64-bit builds (CPython `Include/cpython/longintrepr.h`).
+const DIGIT_BITS: u32 = 30;

@@ -1,5 +1,6 @@
 //! `str` and `bytes` objects of the target, with a limit on how much of them is believed.
 
+use super::batch::Pieces;
 use super::decode::{u32_at, u64_at};
 use super::layout::{BytesLayout, UnicodeLayout};
 use crate::target::memory::{ReadError, ReadMemory};
@@ -29,26 +30,116 @@ pub(super) fn read_str(
     layout: &UnicodeLayout,
     address: Address,
 ) -> Result<String, ObjectError> {
-    let implausible = ObjectError::Implausible(address);
-    let mut header = [0; 64];
-    let header_length = (layout.length.max(layout.state) + 8).min(64) as usize;
-    memory.read(address, &mut header[..header_length])?;
-    let length = u64_at(&header, layout.length).ok_or(implausible)?;
-    let state = u32_at(&header, layout.state).ok_or(implausible)?;
+    let mut bytes = [0; MAX_STR_HEADER as usize];
+    let bytes = &mut bytes[..str_header_length(layout) as usize];
+    memory.read(address, bytes)?;
+    let header = StrHeader::decode(bytes, layout).ok_or(ObjectError::Implausible(address))?;
+    let mut bytes = vec![0; header.bytes_shown()];
+    memory.read(address + header.characters, &mut bytes)?;
+    Ok(header.text(&bytes))
+}
 
-    let bit = |bit: u32| state >> bit & 1 == 1;
-    let width = u64::from(state >> layout.kind_shift & 7);
-    if !bit(layout.compact_bit) || !matches!(width, 1 | 2 | 4) || length > i64::MAX as u64 {
-        return Err(implausible);
+/// The texts of the `str` objects at these addresses, each as [`read_str`] gives it; `None` where one could
+/// not be read.
+///
+/// # Errors
+/// When nothing can be read at all.
+pub(super) fn read_strs(
+    memory: &impl ReadMemory,
+    layout: &UnicodeLayout,
+    addresses: &[Address],
+) -> Result<Vec<Option<String>>, ReadError> {
+    let pieces = Pieces::read_equal(memory, addresses.iter().copied(), str_header_length(layout))?;
+    let headers: Vec<_> =
+        pieces.iter().map(|bytes| bytes.and_then(|bytes| StrHeader::decode(bytes, layout))).collect();
+    let wanted: Vec<_> = headers
+        .iter()
+        .zip(addresses)
+        .filter_map(|(header, &address)| {
+            let header = (*header)?;
+            Some((address + header.characters, header.bytes_shown()))
+        })
+        .collect();
+    let pieces = Pieces::read(memory, &wanted)?;
+    let mut texts = pieces.iter();
+    Ok(headers
+        .iter()
+        .map(|header| {
+            let header = (*header)?;
+            Some(header.text(texts.next()??))
+        })
+        .collect())
+}
+
+/// For each address, whether a `str` of that ASCII text is there.
+///
+/// # Errors
+/// When nothing can be read at all.
+pub(super) fn str_equals(
+    memory: &impl ReadMemory,
+    layout: &UnicodeLayout,
+    candidates: &[(Address, &str)],
+) -> Result<Vec<bool>, ReadError> {
+    let characters = layout.ascii_data.min(MAX_STR_HEADER);
+    let wanted: Vec<_> =
+        candidates.iter().map(|(address, text)| (*address, characters as usize + text.len())).collect();
+    let pieces = Pieces::read(memory, &wanted)?;
+    let equals = |bytes: Option<&[u8]>, text: &str| {
+        let bytes = bytes?;
+        let header = StrHeader::decode(bytes, layout)?;
+        let read = bytes.get(header.characters as usize..)?;
+        Some(header.width == 1 && header.length == text.len() as u64 && read == text.as_bytes())
+    };
+    Ok(pieces.iter().zip(candidates).map(|(bytes, (_, text))| equals(bytes, text) == Some(true)).collect())
+}
+
+/// A longer header than that of any `PyASCIIObject`: 56 bytes in a free-threaded build.
+const MAX_STR_HEADER: u64 = 64;
+
+/// How many bytes of a `str` hold the fields of its header.
+fn str_header_length(layout: &UnicodeLayout) -> u64 {
+    (layout.length.max(layout.state) + 8).min(MAX_STR_HEADER)
+}
+
+/// What a `str` says of its characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct StrHeader {
+    /// Where they start.
+    characters: u64,
+    /// Bytes a character: 1, 2 or 4.
+    width: u64,
+    /// How many characters there are.
+    length: u64,
+}
+
+impl StrHeader {
+    /// `None` where the bytes cannot be the header of a compact `str`.
+    fn decode(bytes: &[u8], layout: &UnicodeLayout) -> Option<Self> {
+        let length = u64_at(bytes, layout.length)?;
+        let state = u32_at(bytes, layout.state)?;
+        let bit = |bit: u32| state >> bit & 1 == 1;
+        let width = u64::from(state >> layout.kind_shift & 7);
+        let plausible = bit(layout.compact_bit) && matches!(width, 1 | 2 | 4) && length <= i64::MAX as u64;
+        plausible.then_some(StrHeader {
+            characters: if bit(layout.ascii_bit) { layout.ascii_data } else { layout.compact_data },
+            width,
+            length,
+        })
     }
-    let data = address + if bit(layout.ascii_bit) { layout.ascii_data } else { layout.compact_data };
-    let mut bytes = vec![0; (length.min(MAX_CHARACTERS) * width) as usize];
-    memory.read(data, &mut bytes)?;
-    let mut text = decode(&bytes, width);
-    if length > MAX_CHARACTERS {
-        text.push('…');
+
+    /// How many bytes the characters that are shown take.
+    fn bytes_shown(&self) -> usize {
+        (self.length.min(MAX_CHARACTERS) * self.width) as usize
     }
-    Ok(text)
+
+    /// The text of the characters that are shown.
+    fn text(&self, bytes: &[u8]) -> String {
+        let mut text = decode(bytes, self.width);
+        if self.length > MAX_CHARACTERS {
+            text.push('…');
+        }
+        text
+    }
 }
 
 /// The text of characters of `width` bytes each: Latin-1, UCS-2 or UCS-4.

@@ -265,11 +265,8 @@ impl DebugOffsets {
     /// - the bits of `lv_tag` (`_PyLong_SIGN_MASK`, `_PyLong_NON_SIZE_BITS`, `cpython/longintrepr.h`).
     fn objects(&self, places: &Places) -> Result<ObjectsLayout, DebugOffsetsError> {
         let at = |place| self.member(place);
-        let (tp_size, tp_name, flags) = (
-            at(places.object + 2)?,
-            at(places.object + 3)?,
-            at(places.object + 5)?,
-        );
+        let (tp_size, tp_name, flags) =
+            (at(places.object + 2)?, at(places.object + 3)?, at(places.object + 5)?);
         let type_object = match places.type_details {
             Some(details) => TypeLayout {
                 basic_size: at(details)?,
@@ -290,21 +287,13 @@ impl DebugOffsets {
             type_object,
             managed_dict: ManagedDict::Inline {
                 dict_before: if self.free_threaded() { 8 } else { 3 * 8 },
-                capacity: 0,
                 valid: 3,
             },
-            dict: DictLayout {
-                keys: at(places.dict)?,
-                values: at(places.dict + 1)?,
-                first_value: 8,
-            },
+            dict: DictLayout { keys: at(places.dict)?, values: at(places.dict + 1)?, first_value: 8 },
             dict_keys: DictKeysLayout {
                 used_entries: 24,
                 indices: 32,
-                index_table: IndexTable::Logarithm {
-                    log2_bytes: 9,
-                    kind: 10,
-                },
+                index_table: IndexTable::Logarithm { log2_bytes: 9, kind: 10 },
             },
             int: IntLayout {
                 size: at(places.int)?,

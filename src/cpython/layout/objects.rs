@@ -35,10 +35,7 @@ pub struct TypeLayout {
 impl TypeLayout {
     /// How many bytes of a type hold all the fields gilspy reads.
     pub fn extent(&self) -> u64 {
-        [self.basic_size, self.flags, self.dict_offset]
-            .into_iter()
-            .chain(self.cached_keys)
-            .fold(0, u64::max)
+        [self.basic_size, self.flags, self.dict_offset].into_iter().chain(self.cached_keys).fold(0, u64::max)
             + 8
     }
 }
@@ -65,8 +62,6 @@ pub enum ManagedDict {
     Inline {
         /// How many bytes before the instance the pointer to the dict is.
         dict_before: u64,
-        /// `uint8_t capacity` of the values.
-        capacity: u64,
         /// `uint8_t valid` of the values; zero where only the dict counts.
         valid: u64,
     },
@@ -77,10 +72,7 @@ impl ManagedDict {
     pub fn extent_before(self) -> u64 {
         match self {
             ManagedDict::Absent => 0,
-            ManagedDict::TwoPointers {
-                values_before,
-                dict_before,
-            } => values_before.max(dict_before),
+            ManagedDict::TwoPointers { values_before, dict_before } => values_before.max(dict_before),
             ManagedDict::Tagged { before } => before,
             ManagedDict::Inline { dict_before, .. } => dict_before,
         }
