@@ -1,12 +1,16 @@
 //! The names that `threading` gives its threads, read from live interpreters of every version found.
 
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use gilspy::cpython::locate::{Located, locate};
+use gilspy::cpython::locate::{Candidate, Located};
 use gilspy::cpython::names::{NameReader, thread_names};
 use gilspy::target::binaries::Mappings;
 use gilspy::target::memory::live::LiveMemory;
@@ -16,35 +20,9 @@ use gilspy::units::{Address, Pid};
 
 type Names = BTreeMap<u64, String>;
 
-/// Every supported interpreter of this machine: pyenv's, those that `fixtures/fetch-interpreters.sh`
-/// fetched, and the one on the path.
+/// Every interpreter of this machine.
 fn pythons() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-    let fetched = std::env::var_os("GILSPY_INTERPRETERS")
-        .map_or_else(|| root.join("target/interpreters"), PathBuf::from);
-    let mut found = BTreeSet::new();
-    for directory in [home.join(".pyenv/versions"), fetched] {
-        for version in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            for bin in ["bin", "usr/bin"] {
-                let programs = std::fs::read_dir(version.path().join(bin));
-                found.extend(programs.into_iter().flatten().flatten().filter_map(|program| {
-                    let name = program.file_name().into_string().ok()?;
-                    let minor = name.strip_prefix("python3.")?;
-                    let minor: u32 = minor.strip_suffix('t').unwrap_or(minor).parse().ok()?;
-                    (minor >= 7).then(|| program.path().canonicalize().unwrap())
-                }));
-            }
-        }
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    found.extend(
-        std::env::split_paths(&path)
-            .filter_map(|directory| directory.join("python3").canonicalize().ok())
-            .next(),
-    );
-    assert!(!found.is_empty(), "no Python to test with");
-    found.into_iter().collect()
+    support::all_interpreters().iter().map(|interpreter| interpreter.path.clone()).collect()
 }
 
 /// A running target.
@@ -92,7 +70,7 @@ impl Target {
 
     fn locate(&self) -> (Located, Address) {
         let mappings = Mappings::of(&self.process).unwrap();
-        let located = locate(mappings.parse(&self.process), &self.memory()).unwrap();
+        let located = Candidate::new(mappings.parse(&self.process)).locate(&self.memory()).unwrap();
         let main = located.interpreters(&self.memory()).unwrap().pop().unwrap();
         (located, main.address)
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::cpython::layout::Layout;
-use crate::cpython::names;
+use crate::cpython::names::NameReader;
 use crate::cpython::threads::{self, Interpreter, PthreadTid, ThreadHeader};
 use crate::sample::ThreadIndex;
 use crate::target::memory::{ReadError, ReadMemory};
@@ -42,6 +42,7 @@ pub struct Threads {
     tasks: Tasks,
     pthread_tid: PthreadTid,
     interpreters: Vec<Interpreter>,
+    names: HashMap<Address, NameReader>,
     named_at: Option<Instant>,
 }
 
@@ -55,6 +56,7 @@ impl Threads {
             tasks: Tasks::default(),
             pthread_tid: PthreadTid::default(),
             interpreters: Vec::new(),
+            names: HashMap::new(),
             named_at: None,
         }
     }
@@ -153,10 +155,11 @@ impl Threads {
     /// Takes over the names that Python has for its threads; where it has none, the kernel's stay.
     fn name(&mut self, memory: &impl ReadMemory, layout: &Layout) {
         self.named_at = Some(Instant::now());
+        self.names.retain(|address, _| self.interpreters.iter().any(|known| known.address == *address));
         for interpreter in &self.interpreters {
-            let Ok(names) = names::thread_names(memory, layout, interpreter.address) else {
-                continue;
-            };
+            let reader =
+                self.names.entry(interpreter.address).or_insert_with(|| NameReader::new(interpreter.address));
+            let Ok(names) = reader.read(memory, layout) else { continue };
             for thread in self.known.iter_mut().filter(|thread| thread.is_alive) {
                 if thread.interpreter_address == interpreter.address
                     && let Some(name) = names.get(&thread.pthread)
