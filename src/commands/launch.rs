@@ -50,8 +50,11 @@ impl Launched {
     }
 
     /// Its process.
-    pub(super) fn process(&self) -> Result<Process> {
-        Ok(Process::open(Pid::new(self.child.id() as i32))?)
+    pub(super) fn process(&mut self) -> Result<Process> {
+        Process::open(Pid::new(self.child.id() as i32)).map_err(|error| match self.child.try_wait() {
+            Ok(Some(status)) => self.never_python(status),
+            _ => error.into(),
+        })
     }
 
     /// Looks until its interpreter is there, or it has ended.

@@ -80,10 +80,10 @@ impl Threads {
             headers.extend(threads::threads(memory, layout, interpreter.address)?);
         }
         self.pthread_tid.learn(memory, &headers, &self.tasks);
-        for thread in &mut self.known {
-            thread.is_alive = false;
+        for index in self.by_thread_state.values() {
+            self.known[index.0 as usize].is_alive = false;
         }
-        for header in headers {
+        for header in started(headers) {
             let index = self.meet(memory, header);
             self.known[index.0 as usize].is_alive = true;
         }
@@ -120,29 +120,68 @@ impl Threads {
 
     /// The number of a thread: the old one where the thread state still belongs to the same thread.
     fn meet(&mut self, memory: &impl ReadMemory, header: ThreadHeader) -> ThreadIndex {
-        if let Some(&index) = self.by_thread_state.get(&header.address) {
-            let known = &self.known[index.0 as usize];
-            let tid_changed = header.native_tid.is_some() && header.native_tid != known.namespace_tid;
-            if known.pthread == header.pthread && !tid_changed {
-                return index;
-            }
-        }
         let namespace_tid = header.native_tid.or_else(|| self.pthread_tid.of(memory, header.pthread));
-        let tid = namespace_tid.and_then(|namespace_tid| self.host_tid(namespace_tid));
+        let index = match self.by_thread_state.get(&header.address) {
+            Some(&index) if self.is_same(index, header.pthread, namespace_tid) => index,
+            _ => self.add(&header),
+        };
+        let thread = &self.known[index.0 as usize];
+        if let (None, Some(namespace_tid)) = (thread.namespace_tid, namespace_tid) {
+            self.set_tid(index, namespace_tid);
+        }
+        index
+    }
+
+    /// Thread states and descriptors are used again for other threads, which have other ids. A thread's id
+    /// may come later than its thread state.
+    fn is_same(&self, index: ThreadIndex, pthread: u64, namespace_tid: Option<NamespaceTid>) -> bool {
+        let known = &self.known[index.0 as usize];
+        let same_tid = match (known.namespace_tid, namespace_tid) {
+            (Some(known), Some(now)) => known == now,
+            _ => true,
+        };
+        known.pthread == pthread && same_tid
+    }
+
+    fn add(&mut self, header: &ThreadHeader) -> ThreadIndex {
         let interpreter = self.interpreters.iter().find(|known| known.address == header.interpreter);
+        let interpreter = interpreter.map_or(0, |interpreter| interpreter.id);
         let index = ThreadIndex(self.known.len() as u32);
+        self.end_predecessors(header);
         self.known.push(KnownThread {
             thread_state: header.address,
-            interpreter: interpreter.map_or(0, |interpreter| interpreter.id),
-            tid,
-            namespace_tid,
-            name: tid.and_then(|tid| tasks::comm(self.pid, tid)),
+            interpreter,
+            tid: None,
+            namespace_tid: None,
+            name: None,
             is_alive: true,
             pthread: header.pthread,
             interpreter_address: header.interpreter,
         });
         self.by_thread_state.insert(header.address, index);
         index
+    }
+
+    /// Whoever had this descriptor or thread state before has ended.
+    fn end_predecessors(&mut self, header: &ThreadHeader) {
+        let known = &mut self.known;
+        self.by_thread_state.retain(|thread_state, index| {
+            let thread = &mut known[index.0 as usize];
+            let is_predecessor = *thread_state == header.address
+                || (thread.pthread == header.pthread && thread.interpreter_address == header.interpreter);
+            thread.is_alive = thread.is_alive && !is_predecessor;
+            !is_predecessor
+        });
+    }
+
+    fn set_tid(&mut self, index: ThreadIndex, namespace_tid: NamespaceTid) {
+        let tid = self.host_tid(namespace_tid);
+        let pid = self.pid;
+        let thread = &mut self.known[index.0 as usize];
+        (thread.namespace_tid, thread.tid) = (Some(namespace_tid), tid);
+        if thread.name.is_none() {
+            thread.name = tid.and_then(|tid| tasks::comm(pid, tid));
+        }
     }
 
     fn host_tid(&mut self, namespace_tid: NamespaceTid) -> Option<Tid> {
@@ -160,7 +199,8 @@ impl Threads {
             let reader =
                 self.names.entry(interpreter.address).or_insert_with(|| NameReader::new(interpreter.address));
             let Ok(names) = reader.read(memory, layout) else { continue };
-            for thread in self.known.iter_mut().filter(|thread| thread.is_alive) {
+            for index in self.by_thread_state.values() {
+                let thread = &mut self.known[index.0 as usize];
                 if thread.interpreter_address == interpreter.address
                     && let Some(name) = names.get(&thread.pthread)
                 {
@@ -169,4 +209,17 @@ impl Threads {
             }
         }
     }
+}
+
+/// Those that have a thread: a thread state is made before its thread starts, and has no `pthread_t` until
+/// then (3.11 on), or its maker's (to 3.10, `new_threadstate` in CPython `Python/pystate.c`).
+fn started(headers: Vec<ThreadHeader>) -> Vec<ThreadHeader> {
+    let mut makers = HashMap::<u64, usize>::new();
+    for header in &headers {
+        *makers.entry(header.pthread).or_default() += 1;
+    }
+    let is_started = |header: &ThreadHeader| {
+        header.pthread != 0 && (makers[&header.pthread] == 1 || !header.frame_pointer.is_null())
+    };
+    headers.into_iter().filter(is_started).collect()
 }
