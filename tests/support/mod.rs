@@ -90,10 +90,14 @@ pub fn newest() -> &'static Interpreter {
     interpreters().last().expect("a CPython with a GIL")
 }
 
-fn candidates() -> Vec<PathBuf> {
+/// Where `fixtures/fetch-interpreters.sh` puts them.
+pub fn fetched_interpreters() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let fetched = std::env::var_os("GILSPY_INTERPRETERS")
-        .map_or_else(|| root.join("target/interpreters"), PathBuf::from);
+    std::env::var_os("GILSPY_INTERPRETERS").map_or_else(|| root.join("target/interpreters"), PathBuf::from)
+}
+
+fn candidates() -> Vec<PathBuf> {
+    let fetched = fetched_interpreters();
     let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
     let pyenv = pyenv.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")));
     let mut paths = Vec::new();
