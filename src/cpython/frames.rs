@@ -8,6 +8,7 @@
 //! To 3.10 frames are objects of their own on the heap. From 3.11 on they lie in the chunks of the
 //! thread's data stack (`_PyStackChunk`), save those of generators and coroutines.
 
+use arrayvec::ArrayVec;
 use smallvec::SmallVec;
 
 use super::decode::{i32_at, pointer_at, u8_at, u64_at};
@@ -31,6 +32,9 @@ const MAX_FRAME: usize = 384;
 
 /// How often a stack that moves is read before it is given up for this tick.
 const ATTEMPTS: usize = 4;
+
+/// `_PyCFrame`s of a thread read at once.
+const CFRAMES: usize = 4;
 
 /// How often the pieces found are read to find the next one.
 const EXPLORATIONS: usize = 16;
@@ -61,8 +65,9 @@ pub struct RawFrame {
 /// Where a stack's pieces were at the last reading.
 #[derive(Debug, Default, Clone)]
 struct Plan {
-    /// The `_PyCFrame`'s pointer to the innermost frame (3.11 and 3.12).
-    cframe: Option<Address>,
+    /// The pointers to the innermost frame in the last `_PyCFrame`s (3.11 and 3.12), newest first. C code
+    /// that calls back into Python makes one more, so a thread goes back and forth between a few.
+    cframes: ArrayVec<Address, CFRAMES>,
     /// Pieces of the data stack: start and length in bytes.
     chunks: SmallVec<[(Address, u64); 2]>,
     /// Frames that lie elsewhere.
@@ -73,7 +78,7 @@ struct Plan {
 #[derive(Debug, Default, Clone)]
 struct Reading {
     header: Vec<u8>,
-    current_frame: [u8; 8],
+    current_frames: [[u8; 8]; CFRAMES],
     chunks: Vec<u8>,
     loose: Vec<u8>,
     frames: Vec<Linked>,
@@ -196,7 +201,7 @@ impl StackReader {
             return Ok(());
         };
         if let CurrentFrame::BehindCFrame { current_frame, .. } = layout.thread.current_frame {
-            self.plan.cframe = Some(thread.frame_pointer + current_frame);
+            self.plan.add_cframe(thread.frame_pointer + current_frame);
         }
         self.plan.set_chunks(chunks(memory, &thread)?);
         for _ in 0..EXPLORATIONS {
@@ -285,6 +290,12 @@ pub struct Enclosed {
 }
 
 impl Plan {
+    fn add_cframe(&mut self, pointer: Address) {
+        self.cframes.retain(|known| *known != pointer);
+        self.cframes.truncate(CFRAMES - 1);
+        self.cframes.insert(0, pointer);
+    }
+
     /// Takes over where the data stack is now. A piece that was longer before will be so again.
     fn set_chunks(&mut self, mut chunks: SmallVec<[(Address, u64); 2]>) {
         for (start, size) in &mut chunks {
@@ -327,8 +338,8 @@ impl Reading {
         segments: &mut SmallVec<[Segment<'a>; 16]>,
     ) {
         segments.push(Segment::new(thread, &mut self.header));
-        if let Some(pointer) = plan.cframe {
-            segments.push(Segment::new(pointer, &mut self.current_frame));
+        for (&pointer, bytes) in plan.cframes.iter().zip(&mut self.current_frames) {
+            segments.push(Segment::new(pointer, bytes));
         }
         let mut rest: &mut [u8] = &mut self.chunks;
         for &(start, size) in &plan.chunks {
@@ -373,10 +384,8 @@ impl Reading {
             CurrentFrame::InThread(offset) => pointer_at(&self.header, offset),
             CurrentFrame::BehindCFrame { cframe, current_frame } => {
                 let pointer = pointer_at(&self.header, cframe)? + current_frame;
-                if plan.cframe != Some(pointer) {
-                    return None;
-                }
-                Some(Address::new(u64::from_le_bytes(self.current_frame)))
+                let place = plan.cframes.iter().position(|known| *known == pointer)?;
+                Some(Address::new(u64::from_le_bytes(self.current_frames[place])))
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use inferno::flamegraph::{Options, from_lines};
+use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use super::{folded, heading};
 use crate::analysis::analyse;
@@ -23,6 +23,7 @@ pub fn write(recording: &Recording, writer: &mut impl Write) -> Result<()> {
     options.title = title(recording);
     options.subtitle = Some(subtitle(recording));
     options.count_name = "ticks".to_owned();
+    options.text_truncate_direction = TextTruncateDirection::Right;
     options.deterministic = true;
     from_lines(&mut options, lines.iter().map(String::as_str), writer).context("cannot draw the flame graph")
 }
