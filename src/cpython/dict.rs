@@ -174,6 +174,13 @@ impl KnownKey {
         KnownKey { text, address: Address::NULL, comparisons_left: 0 }
     }
 
+    /// A key that is taken to be at `address`, whatever is there.
+    #[cfg(test)]
+    pub(super) fn pretend_known(&mut self, address: Address) {
+        self.address = address;
+        self.comparisons_left = MAX_ENTRIES;
+    }
+
     /// Forgets the addresses where these texts are no longer, and lets them be searched for again.
     ///
     /// # Errors
@@ -223,5 +230,70 @@ impl KnownKey {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO_3_10: DictKeysLayout =
+        DictKeysLayout { used_entries: 32, indices: 40, index_table: IndexTable::Size(8) };
+    const FROM_3_11: DictKeysLayout = DictKeysLayout {
+        used_entries: 24,
+        indices: 32,
+        index_table: IndexTable::Logarithm { log2_bytes: 9, kind: 10 },
+    };
+
+    fn header_of_3_10(size: u64, count: u64) -> Option<Header> {
+        let words = [1, size, 0xdead, 0, count];
+        Header::decode(&words.map(u64::to_le_bytes).concat(), &TO_3_10)
+    }
+
+    fn header_of_3_11(log2_bytes: u8, kind: u8, count: u64) -> Option<Header> {
+        let mut bytes = [1, 0, 0, count].map(u64::to_le_bytes).concat();
+        bytes[9..11].copy_from_slice(&[log2_bytes, kind]);
+        Header::decode(&bytes, &FROM_3_11)
+    }
+
+    #[test]
+    fn entries_follow_an_index_whose_width_depends_on_its_size() {
+        let entries = |size| header_of_3_10(size, 5).unwrap().entries;
+        assert_eq!([8, 128, 256, 65_536].map(entries), [48, 168, 552, 262_184]);
+        let header = header_of_3_10(8, 5).unwrap();
+        assert_eq!((header.entry_size, header.key, header.count), (24, 8, 5));
+    }
+
+    #[test]
+    fn entries_of_dicts_with_only_str_keys_have_no_hash_from_3_11_on() {
+        let general = header_of_3_11(3, 0, 5).unwrap();
+        assert_eq!(general, Header { entries: 40, entry_size: 24, key: 8, count: 5 });
+        for kind in [1, 2] {
+            let unicode = header_of_3_11(3, kind, 5).unwrap();
+            assert_eq!(unicode, Header { entries: 40, entry_size: 16, key: 0, count: 5 });
+        }
+    }
+
+    #[test]
+    fn headers_that_cannot_be_are_refused() {
+        assert_eq!(header_of_3_10(8, 9), None);
+        assert_eq!(header_of_3_10(u64::MAX, 5), None);
+        assert_eq!(header_of_3_11(3, 0, u64::MAX), None);
+        assert_eq!(header_of_3_11(63, 0, 5), None);
+        assert_eq!(header_of_3_11(255, 0, 5), None);
+        assert_eq!(Header::decode(&[0; 8], &FROM_3_11), None);
+    }
+
+    #[test]
+    fn a_value_is_among_the_keys_or_among_the_values() {
+        let header = header_of_3_11(3, 1, 2).unwrap();
+        let bytes = [10, 11, 20, 21].map(u64::to_le_bytes).concat();
+        let keys = decode_entries(&bytes, &header, Address::new(0x1000)).unwrap();
+        let pairs = [(10, 11), (20, 21)].map(|(key, value)| (Address::new(key), Address::new(value)));
+        assert_eq!(keys.entries, pairs);
+        let combined = Dict { keys: Address::new(0x1000), values: None };
+        assert_eq!(combined.value_slot(&keys, 1), Address::new(0x1000 + 40 + 16 + 8));
+        let split = Dict { values: Some(Address::new(0x2000)), ..combined };
+        assert_eq!(split.value_slot(&keys, 1), Address::new(0x2008));
     }
 }

@@ -237,3 +237,58 @@ fn find_in_keys(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INSTANCE: Address = Address::new(0x5000);
+    const KEYS: Address = Address::new(0x6000);
+    const INLINE: ManagedDict = ManagedDict::Inline { dict_before: 24, valid: 3 };
+
+    fn place_of(flags: u64, dict_offset: i64, before: &[u64], managed_dict: ManagedDict) -> Option<Place> {
+        let dict_offset = dict_offset as u64;
+        let instance_type = Type { basic_size: 16, flags, dict_offset, cached_keys: KEYS };
+        let bytes: Vec<u8> = before.iter().flat_map(|word| word.to_le_bytes()).collect();
+        place(INSTANCE, &bytes, &instance_type, managed_dict)
+    }
+
+    fn values(address: u64) -> Option<Place> {
+        Some(Place::Values(Dict { keys: KEYS, values: Some(Address::new(address)) }))
+    }
+
+    fn dict(address: u64) -> Option<Place> {
+        Some(Place::Dict(Address::new(address)))
+    }
+
+    #[test]
+    fn without_a_managed_dict_the_type_says_where_the_pointer_is() {
+        let behind = Some(Place::DictBehind(Address::new(0x5010)));
+        assert_eq!(place_of(0, 16, &[], ManagedDict::Absent), behind);
+        assert_eq!(place_of(0, 16, &[1, 2, 3], INLINE), behind);
+        assert_eq!(place_of(0, 0, &[], ManagedDict::Absent), None);
+        assert_eq!(place_of(0, -8, &[], ManagedDict::Absent), None);
+    }
+
+    #[test]
+    fn in_3_11_there_are_values_or_a_dict() {
+        let two = ManagedDict::TwoPointers { values_before: 32, dict_before: 24 };
+        assert_eq!(place_of(MANAGED_DICT, -1, &[0x7000, 0, 1, 2], two), values(0x7000));
+        assert_eq!(place_of(MANAGED_DICT, -1, &[0, 0x8000, 1, 2], two), dict(0x8000));
+    }
+
+    #[test]
+    fn in_3_12_an_odd_pointer_leads_to_the_byte_before_the_values() {
+        let tagged = ManagedDict::Tagged { before: 24 };
+        assert_eq!(place_of(MANAGED_DICT, -1, &[0x6fff, 1, 2], tagged), values(0x7000));
+        assert_eq!(place_of(MANAGED_DICT, -1, &[0x8000, 1, 2], tagged), dict(0x8000));
+    }
+
+    #[test]
+    fn from_3_13_on_values_may_be_inside_the_instance() {
+        let flags = MANAGED_DICT | INLINE_VALUES;
+        let inline = Place::Inline { header: Address::new(0x5010), keys: KEYS, dict: Address::new(0x8000) };
+        assert_eq!(place_of(flags, -1, &[0x8000, 1, 2], INLINE), Some(inline));
+        assert_eq!(place_of(MANAGED_DICT, -1, &[0x8000, 1, 2], INLINE), dict(0x8000));
+    }
+}

@@ -8,11 +8,11 @@
 use std::collections::HashMap;
 
 use super::batch::Pieces;
-use super::decode::{pointer_at, u32_at, u64_at};
+use super::decode::{u32_at, u64_at};
 use super::dict::{Dict, Keys, KnownKey, MAX_ENTRIES, read_dicts, read_keys};
 use super::instance::attribute_slots;
 use super::layout::{IntLayout, Layout};
-use super::objects::{ObjectError, read_strs};
+use super::objects::{ObjectError, StrBehind, read_strs_behind};
 use crate::target::memory::{ReadError, ReadMemory};
 use crate::units::Address;
 
@@ -145,14 +145,11 @@ impl NameReader {
         let idents = read_ints(memory, &layout.objects.int, &idents)?;
         let slots = attribute_slots(memory, layout, &threads, &mut self.name)?;
         let slots: Vec<_> = slots.into_iter().map(Option::unwrap_or_default).collect();
-        let names = read_pointers(memory, &slots)?;
-        let texts = read_strs(memory, &layout.unicode, &names)?;
-        let names_now = read_pointers(memory, &slots)?;
-        let renamed = names.iter().zip(names_now).map(|(before, now)| *before != now);
-        Ok((idents.into_iter().zip(texts).zip(renamed))
-            .map(|((ident, text), renamed)| match (ident, text) {
-                _ if renamed => NameRead::Changed,
-                (Some(ident), Some(text)) => NameRead::Stable(ident, text),
+        let names = read_strs_behind(memory, &layout.unicode, &slots)?;
+        Ok((idents.into_iter().zip(names))
+            .map(|(ident, name)| match (ident, name) {
+                (Some(ident), StrBehind::Text(name)) => NameRead::Stable(ident, name),
+                (Some(_), StrBehind::Changed) => NameRead::Changed,
                 _ => NameRead::Absent,
             })
             .collect())
@@ -198,13 +195,6 @@ fn read_item(
     Ok((!value.is_null()).then_some(value))
 }
 
-/// The pointers at these addresses, null where one could not be read.
-fn read_pointers(memory: &impl ReadMemory, addresses: &[Address]) -> Result<Vec<Address>, ReadError> {
-    let pieces = Pieces::read_equal(memory, addresses.iter().copied(), 8)?;
-    let pointer = |bytes: Option<&[u8]>| bytes.and_then(|bytes| pointer_at(bytes, 0)).unwrap_or_default();
-    Ok(pieces.iter().map(pointer).collect())
-}
-
 /// The `int` objects at these addresses; `None` where one is not a positive 64-bit number.
 fn read_ints(
     memory: &impl ReadMemory,
@@ -243,3 +233,96 @@ fn decode_int(bytes: &[u8], layout: &IntLayout) -> Option<u64> {
 
 /// `PyLong_SHIFT` of 64-bit builds (CPython `Include/cpython/longintrepr.h`).
 const DIGIT_BITS: u32 = 30;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cpython::layout::{ManagedDict, table};
+    use crate::cpython::version::Version;
+    use crate::target::memory::Segment;
+
+    const TO_3_11: IntLayout = IntLayout { size: 16, size_shift: 0, sign_mask: 0, digits: 24 };
+    const FROM_3_12: IntLayout = IntLayout { size: 16, size_shift: 3, sign_mask: 3, digits: 24 };
+
+    fn int(size: u64, digits: &[u32]) -> Vec<u8> {
+        let header = [1, 0xdead, size].map(u64::to_le_bytes).concat();
+        header.into_iter().chain(digits.iter().flat_map(|digit| digit.to_le_bytes())).collect()
+    }
+
+    #[test]
+    fn ints_have_digits_of_30_bits() {
+        let ident: u64 = 0x7f12_3456_7700;
+        let digits = [(ident & 0x3fff_ffff) as u32, (ident >> 30) as u32];
+        assert_eq!(decode_int(&int(2, &digits), &TO_3_11), Some(ident));
+        assert_eq!(decode_int(&int(2 << 3, &digits), &FROM_3_12), Some(ident));
+        // From 3.14 on a bit says that an int is immortal (Include/internal/pycore_long.h).
+        assert_eq!(decode_int(&int(1 << 3 | 4, &[7, 0]), &FROM_3_12), Some(7));
+        let greatest = int(3, &[0x3fff_ffff, 0x3fff_ffff, 0xf]);
+        assert_eq!(decode_int(&greatest, &TO_3_11), Some(u64::MAX));
+    }
+
+    #[test]
+    fn ints_that_are_no_idents_are_refused() {
+        assert_eq!(decode_int(&int(-1i64 as u64, &[7, 0]), &TO_3_11), None);
+        assert_eq!(decode_int(&int(1 << 3 | 2, &[7, 0]), &FROM_3_12), None);
+        assert_eq!(decode_int(&int(3, &[0, 0, 0x10]), &TO_3_11), None);
+        assert_eq!(decode_int(&int(4, &[1, 1, 1, 1]), &TO_3_11), None);
+        assert_eq!(decode_int(&int(1, &[1 << 30, 0]), &TO_3_11), None);
+        assert_eq!(decode_int(&int(3, &[1, 1]), &TO_3_11), None, "one digit is not there");
+    }
+
+    /// A few kilobytes that mostly point into themselves; nothing is mapped around them.
+    struct Maze(Vec<u8>);
+
+    const MAZE: u64 = 0x1000;
+
+    impl ReadMemory for Maze {
+        fn read_batch(&self, segments: &mut [Segment<'_>]) -> Result<(), ReadError> {
+            for segment in segments {
+                let start = segment.address.raw().wrapping_sub(MAZE) as usize;
+                let end = start.checked_add(segment.buffer.len());
+                let Some(bytes) = end.and_then(|end| self.0.get(start..end)) else { continue };
+                segment.buffer.copy_from_slice(bytes);
+                segment.arrived = true;
+            }
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_memory_holds_reading_it_ends_without_harm(
+            words in prop::collection::vec(
+                prop_oneof![
+                    5 => (0..512u64).prop_map(|word| MAZE + word * 8),
+                    2 => 0..64u64,
+                    1 => Just(0x0001_0303_0000_0000),
+                    1 => any::<u64>(),
+                ],
+                512..1024,
+            ),
+            minor in 7..=13u64,
+        ) {
+            let version = Version { major: 3, minor: minor.min(12), patch: 0, pre_release: String::new() };
+            let mut layout = table(&version).unwrap();
+            if minor == 13 {
+                layout.objects.managed_dict = ManagedDict::Inline { dict_before: 24, valid: 3 };
+                layout.objects.dict.first_value = 8;
+            }
+            layout.interpreter.modules = 0;
+            let memory = Maze(words.iter().flat_map(|word| word.to_le_bytes()).collect());
+            let mut reader = NameReader::new(Address::new(MAZE));
+            for key in [&mut reader.module, &mut reader.active, &mut reader.name] {
+                key.pretend_known(Address::new(words[0]));
+            }
+            for _ in 0..2 {
+                if let Some(active) = reader.active_threads(&memory, &layout).ok().flatten() {
+                    let _ = reader.read_active(&memory, &layout, active, &mut Names::new());
+                }
+                let _ = reader.read(&memory, &layout);
+            }
+        }
+    }
+}

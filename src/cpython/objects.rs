@@ -1,7 +1,7 @@
 //! `str` and `bytes` objects of the target, with a limit on how much of them is believed.
 
 use super::batch::Pieces;
-use super::decode::{u32_at, u64_at};
+use super::decode::{pointer_at, u32_at, u64_at};
 use super::layout::{BytesLayout, UnicodeLayout};
 use crate::target::memory::{ReadError, ReadMemory};
 use crate::units::Address;
@@ -39,34 +39,51 @@ pub(super) fn read_str(
     Ok(header.text(&bytes))
 }
 
-/// The texts of the `str` objects at these addresses, each as [`read_str`] gives it; `None` where one could
-/// not be read.
+/// What came of reading a `str` that a pointer leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum StrBehind {
+    /// Its text, as [`read_str`] gives it; the pointer led to it before and after.
+    Text(String),
+    /// The pointer or the `str` changed meanwhile.
+    Changed,
+    /// There is no `str`, or it could not be read.
+    Absent,
+}
+
+/// The texts of the `str` objects that the pointers at these addresses lead to.
+///
+/// The memory of a `str` that is no longer pointed to soon holds another one, so each is read between two
+/// reads of its pointer, right beside each other in one batch.
 ///
 /// # Errors
 /// When nothing can be read at all.
-pub(super) fn read_strs(
+pub(super) fn read_strs_behind(
     memory: &impl ReadMemory,
     layout: &UnicodeLayout,
-    addresses: &[Address],
-) -> Result<Vec<Option<String>>, ReadError> {
-    let pieces = Pieces::read_equal(memory, addresses.iter().copied(), str_header_length(layout))?;
-    let headers: Vec<_> =
-        pieces.iter().map(|bytes| bytes.and_then(|bytes| StrHeader::decode(bytes, layout))).collect();
-    let wanted: Vec<_> = headers
-        .iter()
-        .zip(addresses)
-        .filter_map(|(header, &address)| {
-            let header = (*header)?;
-            Some((address + header.characters, header.bytes_shown()))
-        })
-        .collect();
+    pointers: &[Address],
+) -> Result<Vec<StrBehind>, ReadError> {
+    let pieces = Pieces::read_equal(memory, pointers.iter().copied(), 8)?;
+    let target = |bytes: Option<&[u8]>| bytes.and_then(|bytes| pointer_at(bytes, 0)).unwrap_or_default();
+    let targets: Vec<_> = pieces.iter().map(target).collect();
+    let pieces = Pieces::read_equal(memory, targets.iter().copied(), str_header_length(layout))?;
+    let headers: Vec<_> = pieces.iter().map(|bytes| StrHeader::decode(bytes?, layout)).collect();
+    let mut wanted = Vec::with_capacity(pointers.len() * 3);
+    for ((&pointer, &target), header) in pointers.iter().zip(&targets).zip(&headers) {
+        let (pointer, length) = header.map_or((Address::NULL, 0), |header| (pointer, header.length_shown()));
+        wanted.extend([(pointer, 8), (target, length), (pointer, 8)]);
+    }
     let pieces = Pieces::read(memory, &wanted)?;
-    let mut texts = pieces.iter();
-    Ok(headers
-        .iter()
-        .map(|header| {
-            let header = (*header)?;
-            Some(header.text(texts.next()??))
+    let mut pieces = pieces.iter();
+    Ok((targets.into_iter().zip(headers))
+        .map(|(expected, header)| {
+            let [before, text, after] = [(); 3].map(|()| pieces.next().flatten());
+            let (Some(header), Some(text)) = (header, text) else { return StrBehind::Absent };
+            let same = [before, after].map(target) == [expected; 2];
+            if !same || StrHeader::decode(text, layout) != Some(header) {
+                return StrBehind::Changed;
+            }
+            let characters = text.get(header.characters as usize..).unwrap_or_default();
+            StrBehind::Text(header.text(characters))
         })
         .collect())
 }
@@ -132,9 +149,14 @@ impl StrHeader {
         (self.length.min(MAX_CHARACTERS) * self.width) as usize
     }
 
-    /// The text of the characters that are shown.
-    fn text(&self, bytes: &[u8]) -> String {
-        let mut text = decode(bytes, self.width);
+    /// How many bytes of the `str` hold the header and the characters that are shown.
+    fn length_shown(&self) -> usize {
+        self.characters as usize + self.bytes_shown()
+    }
+
+    /// The text, from the bytes of the characters that are shown.
+    fn text(&self, characters: &[u8]) -> String {
+        let mut text = decode(characters, self.width);
         if self.length > MAX_CHARACTERS {
             text.push('…');
         }

@@ -81,7 +81,8 @@ def start_all():
     other_keys = start(wait("keys that are not str"))
     other_keys.__dict__[1] = 2
     deleted = start(wait("an attribute deleted"))
-    del deleted._kwargs, deleted._args
+    deleted.one = deleted.two = 1
+    del deleted.one
     again = start(wait("the name set anew"))
     del again._name
     again._name = "the name set anew, last"
@@ -111,7 +112,7 @@ def finish():
 def churn():
     def live():
         for number in range(20):
-            threading.current_thread().name = "churn-%d" % number
+            threading.current_thread().name = "churn-%d-%d" % (threading.get_ident(), number)
             time.sleep(0.0002)
 
     while True:

@@ -336,3 +336,45 @@ impl DebugOffsets {
         Some(self.number(place)).filter(|&offset| offset <= MAX_OFFSET).ok_or(DebugOffsetsError::Implausible)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a free-threaded 3.13.5 (x86-64, glibc) publishes, from the version on.
+    const ROW_OF_3_13T: [u64; 73] = [
+        51185136, 1, 328320, 608, 632, 215616, 7272, 7264, 7344, 7400, 7664, 7648, 7656, 16, 7760, 0, 7784,
+        7776, 304, 0, 8, 16, 72, 152, 160, 232, 32, 80, 8, 0, 56, 72, 70, 224, 128, 136, 144, 152, 84, 68,
+        112, 120, 216, 32, 24, 432, 40, 104, 184, 48, 40, 32, 56, 40, 32, 64, 48, 56, 40, 32, 48, 32, 40, 56,
+        32, 48, 80, 48, 32, 56, 248, 200, 1,
+    ];
+
+    fn published(row: &[u64]) -> DebugOffsets {
+        let mut bytes = [0; MAX_LENGTH];
+        bytes[..8].copy_from_slice(COOKIE);
+        for (place, number) in row.iter().enumerate() {
+            bytes[8 + place * 8..][..8].copy_from_slice(&number.to_le_bytes());
+        }
+        DebugOffsets { bytes }
+    }
+
+    /// The expected numbers are `offsetof` of 3.13.5's headers, compiled with `Py_GIL_DISABLED`.
+    #[test]
+    fn what_3_13_does_not_publish_follows_from_what_it_does() {
+        let objects = published(&ROW_OF_3_13T).layout().unwrap().objects;
+        assert_eq!((objects.object_type, objects.module_dict), (24, 32));
+        let type_object = TypeLayout { basic_size: 48, flags: 184, dict_offset: 304, cached_keys: Some(896) };
+        assert_eq!(objects.type_object, type_object);
+        assert_eq!(objects.managed_dict, ManagedDict::Inline { dict_before: 8, valid: 3 });
+        assert_eq!((objects.dict.keys, objects.dict.values), (48, 56));
+        assert_eq!((objects.int.size, objects.int.digits), (32, 40));
+    }
+
+    #[test]
+    fn an_object_of_a_megabyte_is_not_believed() {
+        let mut row = ROW_OF_3_13T;
+        // `heap_type_object` is derived from `type_object.size`, number 46.
+        row[46 - 1] = 1 << 20;
+        assert_eq!(published(&row).layout(), Err(DebugOffsetsError::Implausible));
+    }
+}
