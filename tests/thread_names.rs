@@ -129,7 +129,17 @@ fn every_thread_has_the_name_that_threading_gives_it() {
         assert_eq!(read().0, renamed, "{who}, renamed");
         let finished = target.tell("finish");
         assert!(finished.len() < 10);
-        assert_eq!(read().0, finished, "{who}, most ended");
+        // On a free-threaded build those that end still do so in parallel, and the dict moves under the
+        // reader: a name that does not stand still is left out until it does.
+        let mut settled = read().0;
+        for _ in 0..50 {
+            if settled == finished {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            settled = read().0;
+        }
+        assert_eq!(settled, finished, "{who}, most ended");
         let once = thread_names(&target.memory(), &located.layout, interpreter).unwrap();
         assert_eq!(once.into_iter().collect::<Names>(), finished, "{who}, read once");
     }
