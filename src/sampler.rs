@@ -13,7 +13,7 @@ pub use clock::{Clock, Wakeup};
 pub use threads::{KnownThread, Threads};
 
 use crate::cpython::code::CodeCache;
-use crate::cpython::frames::{Consistency, StackReader};
+use crate::cpython::frames::{Consistency, RawFrame, StackReader};
 use crate::cpython::gil::{GIL_BYTES, GilReading, GilState, gil_address};
 use crate::cpython::locate::Located;
 use crate::cpython::threads::Interpreter;
@@ -35,6 +35,7 @@ pub struct Sampler<M> {
     gils: Vec<Gil>,
     readers: HashMap<Address, StackReader>,
     codes: CodeCache,
+    stack: Vec<RawFrame>,
     frames: Vec<Frame>,
 }
 
@@ -71,6 +72,7 @@ impl<M: ReadMemory> Sampler<M> {
             gils: Vec::new(),
             readers: HashMap::new(),
             codes: CodeCache::default(),
+            stack: Vec::new(),
             frames: Vec::new(),
         };
         sampler.refresh()?;
@@ -167,16 +169,12 @@ impl<M: ReadMemory> Sampler<M> {
         let Some(thread) = self.threads.index_of(&self.memory, layout, holder)? else {
             return Ok(SampledHolder::Unknown);
         };
-        let raw = self.readers.get(&holder).map(StackReader::stack);
-        let stack = match raw.filter(|_| consistency != Consistency::None) {
-            Some(raw) => {
-                self.codes.name_stack(&self.memory, layout, raw, &mut self.frames)?;
-                mark_unread(consistency, &mut self.frames);
-                Some(self.frames.as_slice())
-            }
-            None => None,
-        };
-        Ok(SampledHolder::Thread { thread, stack })
+        if consistency == Consistency::None {
+            return Ok(SampledHolder::Thread { thread, stack: None });
+        }
+        self.codes.name_stack(&self.memory, layout, &self.stack, &mut self.frames)?;
+        mark_unread(consistency, &mut self.frames);
+        Ok(SampledHolder::Thread { thread, stack: Some(&self.frames) })
     }
 
     /// Reads until GIL and stack are consistent, or the attempts are used up. The GIL alone being
@@ -192,17 +190,26 @@ impl<M: ReadMemory> Sampler<M> {
                 GilState::Free | GilState::Disabled => return Ok(look),
                 GilState::Held(holder) => {
                     self.gils[gil].last_holder = Some(holder);
-                    if look.stack == Consistency::Whole {
-                        return Ok(look);
-                    }
-                    if best.state != look.state || best.stack == Consistency::None {
+                    if best.state == GilState::Unknown || look.stack > best.stack {
+                        self.keep_stack(holder, look.stack);
                         best = look;
+                    }
+                    if best.stack == Consistency::Whole {
+                        return Ok(best);
                     }
                 }
                 GilState::Unknown => {}
             }
         }
         Ok(best)
+    }
+
+    /// Keeps a stack before its reader is used again.
+    fn keep_stack(&mut self, holder: Address, consistency: Consistency) {
+        self.stack.clear();
+        if let Some(reader) = self.readers.get(&holder).filter(|_| consistency != Consistency::None) {
+            self.stack.extend_from_slice(reader.stack());
+        }
     }
 
     fn look_without_stack(&mut self, gil: usize) -> Result<Look, ReadError> {

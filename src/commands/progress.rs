@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::RecordArgs;
 use crate::recording::{GilTick, Holder, Recording, Target};
-use crate::text::visible;
+use crate::text::{shorten, visible};
 use crate::units::Timestamp;
 
 /// How many of the last ticks the shown share is of.
@@ -59,11 +59,4 @@ fn recent_share(ticks: &[GilTick]) -> f64 {
     let recent = &ticks[ticks.len().saturating_sub(RECENT)..];
     let held = recent.iter().filter(|tick| matches!(tick.holder, Holder::Thread { .. })).count();
     held as f64 / recent.len().max(1) as f64
-}
-
-fn shorten(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::recording::Recording;
-use crate::text::visible;
+use crate::text::{shorten, visible};
 
 /// The longest command line shown, in characters.
 const LONGEST_COMMAND: usize = 60;
@@ -46,12 +46,4 @@ pub(super) fn ticks(recording: &Recording) -> String {
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 1.0 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds:.1} s") }
-}
-
-/// The text, cut to that many characters with an ellipsis where it is longer.
-pub(super) fn shorten(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        Some(_) => text.chars().take(characters.saturating_sub(1)).chain(['…']).collect(),
-        None => text.to_owned(),
-    }
 }

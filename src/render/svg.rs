@@ -6,7 +6,7 @@ use anyhow::Result;
 use quick_xml::Writer;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
-use crate::text::visible;
+use crate::text::{shorten, visible};
 
 /// Room a character takes in the sans-serif fonts of the pictures, as a share of the font's size: an
 /// estimate on the wide side, since no font is at hand to measure with.
@@ -121,15 +121,14 @@ pub(super) fn fit(text: &str, width: f64, size: f64) -> String {
     let room = (width / (size * CHARACTER_WIDTH)).floor().max(1.0) as usize;
     // Characters of double width in a terminal are about that wide in a picture too.
     let mut used = 0;
-    for (place, character) in text.char_indices() {
+    let fitting = text.chars().take_while(|character| {
         used += character.width().unwrap_or(1).max(1);
-        if used > room {
-            let kept: String = text[..place].chars().collect();
-            let kept: Vec<char> = kept.chars().collect();
-            return kept[..kept.len().saturating_sub(1)].iter().chain(&['…']).collect();
-        }
+        used <= room
+    });
+    match fitting.count() {
+        count if count == text.chars().count() => text.into_owned(),
+        count => shorten(&text, count),
     }
-    text.into_owned()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::heading;
 use super::svg::{Anchor, Svg, TextStyle, fit, number};
 use crate::analysis::{GilAnalysis, analyse, columns};
 use crate::recording::{Ending, GilTrack, Recording};
+use crate::text::shorten;
 use lanes::Section;
 
 /// Width of the picture.
@@ -117,7 +118,7 @@ fn held(recording: &Recording, gil: &GilTrack, analysis: &GilAnalysis) -> String
             _ => "Nobody was seen to hold the GIL, but not every look could be read.".to_owned(),
         };
     };
-    let name = heading::shorten(&recording.threads[thread.0 as usize].label(), 40);
+    let name = shorten(&recording.threads[thread.0 as usize].label(), 40);
     let handovers = analysis.handovers_per_s.map_or_else(String::new, |rate| {
         format!(" It changed hands {} times, {rate:.0} times a second.", gil.handovers)
     });

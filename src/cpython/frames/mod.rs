@@ -1,0 +1,215 @@
+//! The stack of one thread, read while it runs.
+//!
+//! The thread goes on calling and returning while its frames are read, so everything is read twice in
+//! one batch, and a stack is believed when both readings show the same frames linked in the same way.
+//! Where the frames lie is remembered from one reading to the next (the plan): in the steady state one
+//! system call brings a whole stack twice.
+//!
+//! To 3.10 frames are objects of their own on the heap. From 3.11 on they lie in the chunks of the
+//! thread's data stack (`_PyStackChunk`), save those of generators and coroutines.
+mod reading;
+
+use smallvec::SmallVec;
+
+use super::layout::{CurrentFrame, Layout};
+use super::threads;
+use crate::target::memory::{ReadError, ReadMemory, Segment};
+use crate::units::Address;
+use reading::{Broken, Plan, Reading, chunks};
+
+/// Frames read at most, from the innermost outward. Python's own limit is 1,000 unless changed.
+pub const MAX_FRAMES: usize = 4096;
+
+/// How often a stack that moves is read before it is given up for this tick.
+const ATTEMPTS: usize = 4;
+
+/// How often the pieces found are read to find the next one.
+const EXPLORATIONS: usize = 16;
+
+/// One Python call of a stack, as addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawFrame {
+    /// Its code object.
+    pub code: Address,
+    /// The instruction it is at, as the frame has it: an index (to 3.10) or a pointer (from 3.11 on).
+    pub instruction: u64,
+}
+
+/// Reads one thread's stack again and again, cheaply.
+#[derive(Debug, Clone)]
+pub struct StackReader {
+    thread: Address,
+    plan: Plan,
+    first: Reading,
+    second: Reading,
+    stack: Vec<RawFrame>,
+}
+
+impl StackReader {
+    /// A reader for the stack of the thread state at `thread`.
+    pub fn new(thread: Address) -> Self {
+        StackReader {
+            thread,
+            plan: Plan::default(),
+            first: Reading::default(),
+            second: Reading::default(),
+            stack: Vec::new(),
+        }
+    }
+
+    /// Reads the stack between two other segments, all in one batch: whatever the two enclosing segments
+    /// agree on held while the stack was read. What was read of it is in [`StackReader::stack`].
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub fn read_between(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        before: Segment<'_>,
+        after: Segment<'_>,
+    ) -> Result<Enclosed, ReadError> {
+        self.first.prepare(layout, &self.plan);
+        self.second.prepare(layout, &self.plan);
+        let mut segments = SmallVec::<[Segment<'_>; 16]>::new();
+        segments.push(before);
+        self.first.add_segments(layout, self.thread, &self.plan, &mut segments);
+        self.second.add_segments(layout, self.thread, &self.plan, &mut segments);
+        segments.push(after);
+        memory.read_batch(&mut segments)?;
+
+        let last = segments.len() - 1;
+        let enclosing_arrived = segments[0].arrived && segments[last].arrived;
+        let arrived = segments[1..last].iter().all(|segment| segment.arrived);
+        drop(segments);
+        let consistency = if arrived {
+            self.compare(layout)
+        } else {
+            // Something the plan asks for is not mapped any more.
+            self.plan = Plan::default();
+            Consistency::None
+        };
+        Ok(Enclosed { enclosing_arrived, consistency })
+    }
+
+    /// The stack that the last reading found, innermost call first; without the calls that moved, where
+    /// the reading was [`Consistency::Outer`].
+    pub fn stack(&self) -> &[RawFrame] {
+        &self.stack
+    }
+
+    /// Reads the stack of a thread, whatever it does meanwhile, and answers how much of it is consistent.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub fn read(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<Consistency, ReadError> {
+        let mut consistency = Consistency::None;
+        for _attempt in 0..ATTEMPTS {
+            let (mut before, mut after) = ([0], [0]);
+            let before = Segment::new(self.thread, &mut before);
+            let after = Segment::new(self.thread, &mut after);
+            consistency = self.read_between(memory, layout, before, after)?.consistency;
+            match consistency {
+                Consistency::Whole => break,
+                Consistency::Outer => {}
+                Consistency::None => self.learn(memory, layout)?,
+            }
+        }
+        Ok(consistency)
+    }
+
+    /// Finds out anew where the stack lies, after a reading that failed.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub fn learn(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<(), ReadError> {
+        match self.explore(memory, layout) {
+            Err(error @ (ReadError::Gone | ReadError::Denied)) => Err(error),
+            // A thread that moved on or ended: the next reading will tell.
+            _ => Ok(()),
+        }
+    }
+
+    fn explore(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<(), ReadError> {
+        let Some(thread) = threads::read_thread(memory, layout, self.thread)? else {
+            return Ok(());
+        };
+        if let CurrentFrame::BehindCFrame { current_frame, .. } = layout.thread.current_frame {
+            self.plan.add_cframe(thread.frame_pointer + current_frame);
+        }
+        self.plan.set_chunks(chunks(memory, &thread)?);
+        for _ in 0..EXPLORATIONS {
+            self.first.prepare(layout, &self.plan);
+            let mut segments = SmallVec::new();
+            self.first.add_segments(layout, self.thread, &self.plan, &mut segments);
+            memory.read_batch(&mut segments)?;
+            drop(segments);
+            match self.first.walk(layout, &self.plan) {
+                Err(Broken::Uncovered(frame)) => self.follow_uncovered(memory, layout, frame)?,
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds frames to the plan, one after the other, until one that it covers.
+    fn follow_uncovered(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        mut frame: Address,
+    ) -> Result<(), ReadError> {
+        while !frame.is_null() && self.plan.loose.len() < MAX_FRAMES {
+            if self.plan.covers(frame, layout.frame.size) || self.plan.loose.contains(&frame) {
+                break;
+            }
+            let previous = memory.read_pointer(frame + layout.frame.previous)?;
+            self.plan.loose.push(frame);
+            frame = previous;
+        }
+        Ok(())
+    }
+
+    /// Keeps what both readings agree on: the calls from the outermost inward that were the same, linked in
+    /// the same way. They have been on the stack all the while.
+    fn compare(&mut self, layout: &Layout) -> Consistency {
+        self.stack.clear();
+        for reading in [&mut self.first, &mut self.second] {
+            if reading.walk(layout, &self.plan).is_err() {
+                return Consistency::None;
+            }
+        }
+        let (first, second) = (&self.first.frames, &self.second.frames);
+        let pairs = first.iter().rev().zip(second.iter().rev());
+        let same = pairs.take_while(|(first, second)| first.links_as(second)).count();
+        let outer = &second[second.len() - same..];
+        self.stack.extend(outer.iter().filter(|frame| frame.is_python).map(|frame| frame.raw));
+        let whole = same == first.len() && same == second.len();
+        self.plan.forget_unused(&self.second.frames);
+        match (whole, self.stack.is_empty()) {
+            (true, _) => Consistency::Whole,
+            (false, false) => Consistency::Outer,
+            (false, true) => Consistency::None,
+        }
+    }
+}
+
+/// How much of a stack two readings agree on; more is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Consistency {
+    /// Nothing.
+    None,
+    /// The outer calls; the inner ones came and went in between.
+    Outer,
+    /// All of it.
+    Whole,
+}
+
+/// What came of [`StackReader::read_between`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enclosed {
+    /// Whether both enclosing segments arrived.
+    pub enclosing_arrived: bool,
+    /// How much of the stack is consistent.
+    pub consistency: Consistency,
+}

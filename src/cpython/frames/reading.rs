@@ -1,0 +1,274 @@
+//! One reading of a thread's stack: which pieces of memory it asks for, and what the bytes say.
+
+use arrayvec::ArrayVec;
+use smallvec::SmallVec;
+
+use super::{MAX_FRAMES, RawFrame};
+use crate::cpython::decode::{i32_at, pointer_at, u8_at, u64_at};
+use crate::cpython::layout::{CurrentFrame, FrameLayout, Instruction, Layout};
+use crate::cpython::threads::ThreadHeader;
+use crate::target::memory::{ReadError, ReadMemory, Segment};
+use crate::units::Address;
+
+/// The longest piece of a data stack read at once, in bytes, over all its chunks: room for [`MAX_FRAMES`]
+/// frames of ordinary size. Chunks start at 16 KiB (CPython 3.11 `Python/pystate.c`,
+/// `DATA_STACK_CHUNK_SIZE`).
+const MAX_DATA_STACK: u64 = 2 << 20;
+
+/// Chunks of one data stack read at most.
+const MAX_CHUNKS: usize = 64;
+
+/// The longest frame header read, in bytes: 360 in 3.7.
+const MAX_FRAME: usize = 384;
+
+/// `_PyCFrame`s of a thread read at once.
+const CFRAMES: usize = 4;
+
+/// Frames outside the data stack that are read along although the stack did not need them last time.
+const UNUSED_FRAMES: usize = 32;
+
+/// Room read beyond the end of the data stack, in bytes, so that a few more calls need no second reading.
+const ROOM: u64 = 512;
+
+/// `_PyStackChunk` up to its data: `previous`, `size`, `top` (CPython 3.11 `Include/cpython/pystate.h`,
+/// the same to 3.15).
+const CHUNK_HEADER: u64 = 24;
+
+/// Frames whose owner is this or more are no Python calls: they belong to the C stack or to the
+/// interpreter (CPython `Include/internal/pycore_frame.h` and `pycore_interpframe_structs.h`, 3.12 to 3.15).
+const FIRST_FOREIGN_OWNER: u8 = 3;
+
+/// Pieces of a data stack: start and length in bytes.
+pub(super) type Chunks = SmallVec<[(Address, u64); 2]>;
+
+/// Where a stack's pieces were at the last reading.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Plan {
+    /// The pointers to the innermost frame in the last `_PyCFrame`s (3.11 and 3.12), newest first. C code
+    /// that calls back into Python makes one more, so a thread goes back and forth between a few.
+    cframes: ArrayVec<Address, CFRAMES>,
+    /// Pieces of the data stack: start and length in bytes.
+    pub(super) chunks: Chunks,
+    /// Frames that lie elsewhere.
+    pub(super) loose: SmallVec<[Address; 8]>,
+}
+
+/// One of the two readings.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Reading {
+    header: Vec<u8>,
+    current_frames: [[u8; 8]; CFRAMES],
+    chunks: Vec<u8>,
+    loose: Vec<u8>,
+    pub(super) frames: Vec<Linked>,
+}
+
+/// A frame with its place in the linked list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Linked {
+    pub(super) address: Address,
+    previous: Address,
+    pub(super) raw: RawFrame,
+    pub(super) is_python: bool,
+}
+
+/// Why a walk along the frames ended before the outermost.
+pub(super) enum Broken {
+    /// The plan does not cover this frame.
+    Uncovered(Address),
+    /// The thread moved on between two pieces.
+    Torn,
+}
+
+impl Plan {
+    pub(super) fn add_cframe(&mut self, pointer: Address) {
+        self.cframes.retain(|known| *known != pointer);
+        self.cframes.truncate(CFRAMES - 1);
+        self.cframes.insert(0, pointer);
+    }
+
+    /// Takes over where the data stack is now. A piece that was longer before will be so again.
+    pub(super) fn set_chunks(&mut self, mut chunks: Chunks) {
+        for (start, size) in &mut chunks {
+            if let Some((_, before)) = self.chunks.iter().find(|(known, _)| known == start) {
+                *size = (*size).max(*before);
+            }
+        }
+        self.chunks = chunks;
+        let mut loose = std::mem::take(&mut self.loose);
+        loose.retain(|frame| !self.covers(*frame, 1));
+        self.loose = loose;
+    }
+
+    /// Loose frames that are no longer part of the stack are read a few times more, since calls come back to
+    /// the same places; but not for ever.
+    pub(super) fn forget_unused(&mut self, frames: &[Linked]) {
+        if self.loose.len() > frames.len() + UNUSED_FRAMES {
+            self.loose.retain(|loose| frames.iter().any(|frame| frame.address == *loose));
+        }
+    }
+
+    pub(super) fn covers(&self, frame: Address, length: u64) -> bool {
+        self.chunks.iter().any(|&(start, size)| {
+            frame.offset_from(start).is_some_and(|offset| offset.saturating_add(length) <= size)
+        })
+    }
+}
+
+impl Linked {
+    pub(super) fn links_as(&self, other: &Linked) -> bool {
+        (self.address, self.previous, self.raw.code) == (other.address, other.previous, other.raw.code)
+    }
+}
+
+impl Reading {
+    /// Makes room for what the plan asks for.
+    pub(super) fn prepare(&mut self, layout: &Layout, plan: &Plan) {
+        self.header.resize(layout.thread.extent() as usize, 0);
+        self.chunks.resize(plan.chunks.iter().map(|(_, size)| *size as usize).sum(), 0);
+        self.loose.resize(plan.loose.len() * frame_bytes(layout), 0);
+    }
+
+    pub(super) fn add_segments<'a>(
+        &'a mut self,
+        layout: &Layout,
+        thread: Address,
+        plan: &Plan,
+        segments: &mut SmallVec<[Segment<'a>; 16]>,
+    ) {
+        segments.push(Segment::new(thread, &mut self.header));
+        for (&pointer, bytes) in plan.cframes.iter().zip(&mut self.current_frames) {
+            segments.push(Segment::new(pointer, bytes));
+        }
+        let mut rest: &mut [u8] = &mut self.chunks;
+        for &(start, size) in &plan.chunks {
+            let (chunk, others) = rest.split_at_mut(size as usize);
+            segments.push(Segment::new(start, chunk));
+            rest = others;
+        }
+        for (&frame, bytes) in plan.loose.iter().zip(self.loose.chunks_exact_mut(frame_bytes(layout))) {
+            segments.push(Segment::new(frame, bytes));
+        }
+    }
+
+    /// Follows the frames through the bytes that arrived.
+    pub(super) fn walk(&mut self, layout: &Layout, plan: &Plan) -> Result<(), Broken> {
+        self.frames.clear();
+        let mut next = self.innermost(layout, plan).ok_or(Broken::Torn)?;
+        let mut loose_seen = 0;
+        while !next.is_null() {
+            if self.frames.len() == MAX_FRAMES {
+                // Deeper than that, or a frame that was used anew while it was read leads back inward.
+                return if self.are_distinct() { Ok(()) } else { Err(Broken::Torn) };
+            }
+            let bytes = (self.frame_in_chunks(layout, plan, next))
+                .or_else(|| self.loose_frame(layout, plan, next, &mut loose_seen))
+                .ok_or(Broken::Uncovered(next))?;
+            let frame = decode(&layout.frame, next, bytes).ok_or(Broken::Torn)?;
+            self.frames.push(frame);
+            next = frame.previous;
+        }
+        Ok(())
+    }
+
+    /// Whether no frame comes twice.
+    fn are_distinct(&self) -> bool {
+        let mut addresses: Vec<Address> = self.frames.iter().map(|frame| frame.address).collect();
+        addresses.sort_unstable();
+        addresses.windows(2).all(|pair| pair[0] != pair[1])
+    }
+
+    fn innermost(&self, layout: &Layout, plan: &Plan) -> Option<Address> {
+        match layout.thread.current_frame {
+            CurrentFrame::InThread(offset) => pointer_at(&self.header, offset),
+            CurrentFrame::BehindCFrame { cframe, current_frame } => {
+                let pointer = pointer_at(&self.header, cframe)? + current_frame;
+                let place = plan.cframes.iter().position(|known| *known == pointer)?;
+                Some(Address::new(u64::from_le_bytes(self.current_frames[place])))
+            }
+        }
+    }
+
+    fn frame_in_chunks(&self, layout: &Layout, plan: &Plan, frame: Address) -> Option<&[u8]> {
+        let length = frame_bytes(layout);
+        let mut chunk_start = 0;
+        for &(start, size) in &plan.chunks {
+            if let Some(offset) = frame.offset_from(start)
+                && offset.saturating_add(length as u64) <= size
+            {
+                return self.chunks.get(chunk_start + offset as usize..)?.get(..length);
+            }
+            chunk_start += size as usize;
+        }
+        None
+    }
+
+    /// The plan lists loose frames in the stack's own order, so the next one is where the search starts.
+    fn loose_frame(&self, layout: &Layout, plan: &Plan, frame: Address, seen: &mut usize) -> Option<&[u8]> {
+        let place = if plan.loose.get(*seen) == Some(&frame) {
+            *seen
+        } else {
+            plan.loose.iter().position(|loose| *loose == frame)?
+        };
+        *seen = place + 1;
+        self.loose.chunks_exact(frame_bytes(layout)).nth(place)
+    }
+}
+
+fn frame_bytes(layout: &Layout) -> usize {
+    (layout.frame.size as usize).min(MAX_FRAME)
+}
+
+fn decode(layout: &FrameLayout, address: Address, bytes: &[u8]) -> Option<Linked> {
+    let is_python = match layout.owner {
+        Some(offset) => u8_at(bytes, offset)? < FIRST_FOREIGN_OWNER,
+        None => true,
+    };
+    let instruction = match layout.instruction {
+        Instruction::ByteIndex(offset) | Instruction::CodeUnitIndex(offset) => {
+            u64::from(i32_at(bytes, offset)? as u32)
+        }
+        Instruction::Previous(offset) | Instruction::Pointer(offset) => u64_at(bytes, offset)?,
+    };
+    // From 3.14 on the lowest bits say who counts the reference (`_PyStackRef`, CPython
+    // `Include/internal/pycore_stackref.h`); objects are aligned to 16 bytes.
+    let code = Address::new(pointer_at(bytes, layout.code)?.raw() & !7);
+    Some(Linked {
+        address,
+        previous: pointer_at(bytes, layout.previous)?,
+        raw: RawFrame { code, instruction },
+        is_python: is_python && !code.is_null(),
+    })
+}
+
+/// The used pieces of a thread's data stack, newest first.
+///
+/// # Errors
+/// When the memory could not be read.
+pub(super) fn chunks(memory: &impl ReadMemory, thread: &ThreadHeader) -> Result<Chunks, ReadError> {
+    let mut found = Chunks::new();
+    let Some(data_stack) = thread.data_stack.filter(|stack| !stack.chunk.is_null()) else { return Ok(found) };
+    let newest = data_stack.chunk;
+    let used = data_stack.top.offset_from(newest).unwrap_or(0).saturating_add(ROOM);
+    let whole = data_stack.limit.offset_from(newest).unwrap_or(0);
+    let mut room = MAX_DATA_STACK;
+    let mut take = |size: u64| {
+        let taken = size.min(room);
+        room -= taken;
+        taken
+    };
+    found.push((newest, take(used.min(whole))));
+
+    let mut header = [0; CHUNK_HEADER as usize];
+    memory.read(newest, &mut header)?;
+    while let Some(older) = pointer_at(&header, 0).filter(|older| !older.is_null()) {
+        if found.len() == MAX_CHUNKS {
+            break;
+        }
+        memory.read(older, &mut header)?;
+        let (size, top) = (u64_at(&header, 8).unwrap_or(0), u64_at(&header, 16).unwrap_or(0));
+        let used = top.saturating_mul(8).saturating_add(CHUNK_HEADER);
+        found.push((older, take(used.min(size))));
+    }
+    Ok(found)
+}
