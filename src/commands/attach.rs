@@ -62,8 +62,8 @@ pub(super) fn find(process: &Process) -> Result<Located, Missing> {
 impl Missing {
     pub(super) fn explain(self, process: &Process) -> anyhow::Error {
         let pid = process.pid();
-        if !process.is_alive() {
-            return anyhow!("pid {pid} ended while gilspy was attaching to it");
+        if process.has_no_memory() {
+            return ProcessError::Ending(pid).into();
         }
         match self {
             Missing::Process(error) => error.into(),

@@ -90,7 +90,7 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
                 return Err(anyhow!("pid {pid} cannot be read any more: {error}"));
             }
             Err(ReadError::Gone) => break Ending::TargetExited,
-            Err(ReadError::Unmapped(_)) if !process.is_alive() => break Ending::TargetExited,
+            Err(ReadError::Unmapped(_)) if process.has_no_memory() => break Ending::TargetExited,
             Err(ReadError::Unmapped(_)) if process.has_executed() => break Ending::TargetExecuted,
             Err(ReadError::Unmapped(_)) => {}
         }

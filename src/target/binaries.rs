@@ -35,6 +35,7 @@ pub struct Places {
 /// The mapped files of a process, not opened yet.
 pub struct Mappings {
     maps: Vec<MemoryMap>,
+    program: PathBuf,
     /// Where the program and libpython are mapped.
     pub places: Places,
 }
@@ -49,14 +50,13 @@ impl Mappings {
         let proc_entry = proc_entry.map_err(|error| process.explain(error))?;
         let maps = proc_entry.maps().map_err(|error| process.explain(error))?.0;
         let program = proc_entry.exe().map_err(|error| process.explain(error))?;
-        if let Some(first) = maps.first() {
-            process.check_access(Address::new(first.address.0))?;
-        }
-        let executable = first_code(&maps, |path| path == program).map(|start| (program, start));
+        let first = maps.first().ok_or(ProcessError::Ending(process.pid()))?;
+        process.check_access(Address::new(first.address.0))?;
+        let executable = first_code(&maps, |path| path == program).map(|start| (program.clone(), start));
         let libpython = (maps.iter().filter_map(path_of))
             .find(|path| path.to_str().is_some_and(is_python_lib))
             .and_then(|path| Some((path.clone(), first_code(&maps, |mapped| mapped == path)?)));
-        Ok(Mappings { maps, places: Places { executable, libpython } })
+        Ok(Mappings { maps, program, places: Places { executable, libpython } })
     }
 
     /// Opens and parses the program and libpython.
@@ -72,12 +72,7 @@ impl Mappings {
             parse(Path::new(&in_its_root), *start).or_else(|| parse(&as_mapped, *start))
         });
         Binaries {
-            executable_path: self
-                .places
-                .executable
-                .as_ref()
-                .map(|(path, _)| path.clone())
-                .unwrap_or_default(),
+            executable_path: self.program,
             executable,
             libpython,
             paths: self.maps.iter().filter_map(path_of).cloned().collect(),

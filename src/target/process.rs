@@ -21,6 +21,9 @@ pub struct Process {
 /// elsewhere, save for a chance of one in millions (`startstack` of proc_pid_stat(5)).
 type Program = u64;
 
+/// Flag of kernel threads in proc_pid_stat(5) (Linux `include/linux/sched.h`).
+const PF_KTHREAD: u32 = 0x0020_0000;
+
 /// Why a process could not be opened or looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
@@ -41,6 +44,9 @@ pub enum ProcessError {
     /// The process has ended, but its parent has not asked for its exit status yet.
     #[error("pid {0} has ended (it is a zombie: its parent has not waited for it yet)")]
     Zombie(Pid),
+    /// It has given up its memory already, but is not quite gone.
+    #[error("pid {0} ended while gilspy was attaching to it")]
+    Ending(Pid),
     /// A kernel thread has no memory of its own.
     #[error("pid {0} is a kernel thread, not a program")]
     KernelThread(Pid),
@@ -85,7 +91,8 @@ impl Process {
         let stat = procfs::process::Process::new(self.pid.raw()).and_then(|process| process.stat());
         match stat {
             Ok(stat) if stat.state == 'Z' || stat.state == 'X' => Err(ProcessError::Zombie(self.pid)),
-            Ok(stat) if stat.vsize == 0 => Err(ProcessError::KernelThread(self.pid)),
+            Ok(stat) if stat.flags & PF_KTHREAD != 0 => Err(ProcessError::KernelThread(self.pid)),
+            Ok(stat) if stat.vsize == 0 => Err(ProcessError::Ending(self.pid)),
             Ok(_) => Ok(()),
             Err(error) => Err(self.explain(error)),
         }
@@ -110,6 +117,13 @@ impl Process {
     pub fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+    }
+
+    /// Whether it has no memory any more: a process gives that up some time before its pidfd says that it
+    /// has ended.
+    pub fn has_no_memory(&self) -> bool {
+        let stat = procfs::process::Process::new(self.pid.raw()).and_then(|process| process.stat());
+        !self.is_alive() || stat.is_ok_and(|stat| stat.vsize == 0)
     }
 
     /// Whether it runs another program than when it was opened, or when [`Process::accept_program`] was
