@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_gettime};
 
 use super::attach::{Attached, attach};
@@ -16,6 +16,7 @@ use crate::render::summary;
 use crate::sampler::{Clock, KnownThread, Sampler, Wakeup};
 use crate::target::memory::ReadError;
 use crate::target::memory::live::LiveMemory;
+use crate::target::process::Process;
 use crate::units::{Pid, Timestamp};
 
 /// How often to look for new threads and names.
@@ -60,7 +61,6 @@ fn record_started(args: &RecordArgs, outputs: Outputs) -> Result<u8> {
 /// Looks until the duration is over, `stop` says so, or the target is no longer there.
 fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recording> {
     let Attached { process, mut sampler, target } = attached;
-    let pid = target.pid;
     let progress = Progress::start(&target, args, sampler.threads().all().len());
     let mut recorder = Recorder::new(target, args.rate);
     let cpu_before = own_cpu();
@@ -83,16 +83,8 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
         let seen = tick(&mut recorder, &mut sampler, at);
         let is_time = refreshed.elapsed() >= REFRESH;
         let refresh = if is_time { sampler.refresh() } else { Ok(()) };
-        match seen.and(refresh) {
-            Ok(()) => {}
-            Err(ReadError::Denied) => return Err(process.denied().into()),
-            Err(ReadError::Kernel(error)) => {
-                return Err(anyhow!("pid {pid} cannot be read any more: {error}"));
-            }
-            Err(ReadError::Gone) => break Ending::TargetExited,
-            Err(ReadError::Unmapped(_)) if process.has_no_memory() => break Ending::TargetExited,
-            Err(ReadError::Unmapped(_)) if process.has_executed() => break Ending::TargetExecuted,
-            Err(ReadError::Unmapped(_)) => {}
+        if let Some(ending) = seen.and(refresh).err().and_then(|error| ending_after(error, &process)) {
+            break ending;
         }
         if is_time {
             refreshed = Instant::now();
@@ -108,6 +100,17 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
     let duration = Duration::from_nanos(clock.now().as_nanos());
     let duration = args.duration.map_or(duration, |wanted| duration.min(wanted));
     Ok(recorder.finish(ending, duration, clock.missed(), own_cpu().saturating_sub(cpu_before)))
+}
+
+/// What a failed read says about the target; `None` where the next tick may well succeed.
+fn ending_after(error: ReadError, process: &Process) -> Option<Ending> {
+    match error {
+        ReadError::Gone => Some(Ending::TargetExited),
+        ReadError::Denied | ReadError::Kernel(_) => Some(Ending::TargetUnreadable),
+        ReadError::Unmapped(_) if process.has_no_memory() => Some(Ending::TargetExited),
+        ReadError::Unmapped(_) if process.has_executed() => Some(Ending::TargetExecuted),
+        ReadError::Unmapped(_) => None,
+    }
 }
 
 /// One tick: every GIL once.

@@ -88,6 +88,8 @@ pub enum Ending {
     TargetExited,
     /// The target replaced itself by another program: exec(2).
     TargetExecuted,
+    /// The kernel no longer shows the target's memory, for instance because it changed its user.
+    TargetUnreadable,
 }
 
 /// A thread of the target that has a Python thread state.

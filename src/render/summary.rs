@@ -80,6 +80,7 @@ fn how(recording: &Recording) -> String {
         Ending::Finished | Ending::Interrupted => String::new(),
         Ending::TargetExited => format!("pid {} ended.\n", recording.target.pid),
         Ending::TargetExecuted => format!("pid {} started another program.\n", recording.target.pid),
+        Ending::TargetUnreadable => format!("pid {} can no longer be read.\n", recording.target.pid),
     };
     format!(
         "\n{ending}{} in {}; gilspy used {} of one CPU\n",

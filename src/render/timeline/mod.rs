@@ -134,6 +134,7 @@ fn ending(recording: &Recording) -> &'static str {
         Ending::Finished | Ending::Interrupted => "",
         Ending::TargetExited => " Then the process ended.",
         Ending::TargetExecuted => " Then the process started another program.",
+        Ending::TargetUnreadable => " Then the process could no longer be read.",
     }
 }
 
