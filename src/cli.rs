@@ -34,11 +34,14 @@ pub enum Command {
 
 /// What `record` takes.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "gilspy record [OPTIONS] -p <PID>\n       gilspy record [OPTIONS] -- <COMMAND>...",
+    after_help = "\
 Examples:
-  sudo gilspy record -p 4242 -d 10          ten seconds of a running process
-  sudo gilspy record -p 4242 -o slow.svg    slow.svg and slow.timeline.svg
-  gilspy record -- python3 app.py           a program from its first bytecode to its end")]
+  sudo gilspy record -p 4242 -d 10         ten seconds of a running process
+  sudo gilspy record -p 4242 -o slow.svg   slow.svg and slow.timeline.svg
+  gilspy record -- python3 app.py          a program from its first bytecode on"
+)]
 pub struct RecordArgs {
     /// The process to record
     #[arg(short, long, value_name = "PID", value_parser = parse_pid, required_unless_present = "command")]
