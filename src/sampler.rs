@@ -22,7 +22,7 @@ use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::{Address, Pid};
 
 /// How often one GIL is read in one tick before its state is `unknown`.
-const ATTEMPTS: usize = 6;
+const ATTEMPTS: usize = 8;
 
 /// Stack readers kept at most; beyond it they start anew.
 const MAX_READERS: usize = 4096;

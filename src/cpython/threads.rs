@@ -135,8 +135,13 @@ fn decode(bytes: &[u8], layout: &Layout, address: Address) -> Option<ThreadHeade
         pthread: u64_at(bytes, fields.thread_id)?,
         native_tid: native_tid.map(NamespaceTid::new),
         frame_pointer: pointer_at(bytes, frame_pointer)?,
-        data_stack: fields.datastack_chunk.and_then(|offset| decode_data_stack(bytes, offset)),
+        data_stack: data_stack(layout, bytes),
     })
+}
+
+/// Where a thread's frames lie, out of the bytes of its thread state.
+pub(super) fn data_stack(layout: &Layout, header: &[u8]) -> Option<DataStack> {
+    layout.thread.datastack_chunk.and_then(|offset| decode_data_stack(header, offset))
 }
 
 /// `datastack_chunk`, `datastack_top` and `datastack_limit` are neighbours (CPython

@@ -9,19 +9,17 @@
 //! thread's data stack (`_PyStackChunk`), save those of generators and coroutines.
 mod reading;
 
-use smallvec::SmallVec;
-
 use super::layout::{CurrentFrame, Layout};
 use super::threads;
 use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::Address;
-use reading::{Broken, Plan, Reading, chunks};
+use reading::{Broken, Plan, Reading, Segments, chunks};
 
 /// Frames read at most, from the innermost outward. Python's own limit is 1,000 unless changed.
 pub const MAX_FRAMES: usize = 4096;
 
 /// How often a stack that moves is read before it is given up for this tick.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 8;
 
 /// How often the pieces found are read to find the next one.
 const EXPLORATIONS: usize = 16;
@@ -41,7 +39,11 @@ pub struct StackReader {
     thread: Address,
     plan: Plan,
     first: Reading,
+    /// The thread state between the two readings.
+    middle: Vec<u8>,
     second: Reading,
+    /// The outermost frame as it was last seen: the one that a stack has to end at.
+    root: Option<Address>,
     stack: Vec<RawFrame>,
 }
 
@@ -52,7 +54,9 @@ impl StackReader {
             thread,
             plan: Plan::default(),
             first: Reading::default(),
+            middle: Vec::new(),
             second: Reading::default(),
+            root: None,
             stack: Vec::new(),
         }
     }
@@ -71,10 +75,12 @@ impl StackReader {
     ) -> Result<Enclosed, ReadError> {
         self.first.prepare(layout, &self.plan);
         self.second.prepare(layout, &self.plan);
-        let mut segments = SmallVec::<[Segment<'_>; 16]>::new();
+        self.middle.resize(layout.thread.extent() as usize, 0);
+        let mut segments = Segments::new();
         segments.push(before);
-        self.first.add_segments(layout, self.thread, &self.plan, &mut segments);
-        self.second.add_segments(layout, self.thread, &self.plan, &mut segments);
+        self.first.add_forward(layout, self.thread, &self.plan, &mut segments);
+        segments.push(Segment::new(self.thread, &mut self.middle));
+        self.second.add_backward(layout, self.thread, &self.plan, &mut segments);
         segments.push(after);
         memory.read_batch(&mut segments)?;
 
@@ -140,13 +146,13 @@ impl StackReader {
         self.plan.set_chunks(chunks(memory, &thread)?);
         for _ in 0..EXPLORATIONS {
             self.first.prepare(layout, &self.plan);
-            let mut segments = SmallVec::new();
-            self.first.add_segments(layout, self.thread, &self.plan, &mut segments);
+            let mut segments = Segments::new();
+            self.first.add_forward(layout, self.thread, &self.plan, &mut segments);
             memory.read_batch(&mut segments)?;
             drop(segments);
             match self.first.walk(layout, &self.plan) {
                 Err(Broken::Uncovered(frame)) => self.follow_uncovered(memory, layout, frame)?,
-                _ => break,
+                Ok(()) | Err(Broken::Torn) => break,
             }
         }
         Ok(())
@@ -183,14 +189,43 @@ impl StackReader {
         let pairs = first.iter().rev().zip(second.iter().rev());
         let same = pairs.take_while(|(first, second)| first.links_as(second)).count();
         let outer = &second[second.len() - same..];
+        let live = outer.iter().rev().take_while(|frame| self.was_live(layout, frame.address)).count();
+        let whole = live == first.len() && live == second.len();
+        if !self.ends_at_its_root(whole) {
+            return Consistency::None;
+        }
+        let frames = &self.second.frames;
+        let outer = &frames[frames.len() - live..];
         self.stack.extend(outer.iter().filter(|frame| frame.is_python).map(|frame| frame.raw));
-        let whole = same == first.len() && same == second.len();
         self.plan.forget_unused(&self.second.frames);
         match (whole, self.stack.is_empty()) {
             (true, _) => Consistency::Whole,
             (false, false) => Consistency::Outer,
             (false, true) => Consistency::None,
         }
+    }
+
+    /// Whether a frame was below the top of the data stack at all three looks at the thread state. Frames that
+    /// were left lie about above the top, and others are written over them: a walk that starts at one goes
+    /// astray, and two walks may go astray alike.
+    fn was_live(&self, layout: &Layout, frame: Address) -> bool {
+        [&self.first.header, &self.middle, &self.second.header].into_iter().all(|header| {
+            match threads::data_stack(layout, header) {
+                Some(stack) => !(stack.top..stack.limit).contains(&frame),
+                None => true,
+            }
+        })
+    }
+
+    /// Whether a reading ends at the thread's outermost frame, which hardly ever changes: a walk that went
+    /// astray ends elsewhere. If it does change, two whole readings in a row have to say so.
+    fn ends_at_its_root(&mut self, whole: bool) -> bool {
+        let root = self.second.root();
+        let is_known = root == self.root;
+        if whole {
+            self.root = root;
+        }
+        is_known
     }
 }
 

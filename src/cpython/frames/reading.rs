@@ -22,7 +22,7 @@ const MAX_CHUNKS: usize = 64;
 const MAX_FRAME: usize = 384;
 
 /// `_PyCFrame`s of a thread read at once.
-const CFRAMES: usize = 4;
+const CFRAMES: usize = 3;
 
 /// Frames outside the data stack that are read along although the stack did not need them last time.
 const UNUSED_FRAMES: usize = 32;
@@ -37,6 +37,9 @@ const CHUNK_HEADER: u64 = 24;
 /// Frames whose owner is this or more are no Python calls: they belong to the C stack or to the
 /// interpreter (CPython `Include/internal/pycore_frame.h` and `pycore_interpframe_structs.h`, 3.12 to 3.15).
 const FIRST_FOREIGN_OWNER: u8 = 3;
+
+/// The segments of one batch.
+pub(super) type Segments<'a> = SmallVec<[Segment<'a>; 16]>;
 
 /// Pieces of a data stack: start and length in bytes.
 pub(super) type Chunks = SmallVec<[(Address, u64); 2]>;
@@ -56,7 +59,7 @@ pub(super) struct Plan {
 /// One of the two readings.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Reading {
-    header: Vec<u8>,
+    pub(super) header: Vec<u8>,
     current_frames: [[u8; 8]; CFRAMES],
     chunks: Vec<u8>,
     loose: Vec<u8>,
@@ -129,26 +132,30 @@ impl Reading {
         self.loose.resize(plan.loose.len() * frame_bytes(layout), 0);
     }
 
-    pub(super) fn add_segments<'a>(
+    /// Asks for the pointers first, then for the frames.
+    pub(super) fn add_forward<'a>(
         &'a mut self,
         layout: &Layout,
         thread: Address,
         plan: &Plan,
-        segments: &mut SmallVec<[Segment<'a>; 16]>,
+        segments: &mut Segments<'a>,
     ) {
-        segments.push(Segment::new(thread, &mut self.header));
-        for (&pointer, bytes) in plan.cframes.iter().zip(&mut self.current_frames) {
-            segments.push(Segment::new(pointer, bytes));
-        }
-        let mut rest: &mut [u8] = &mut self.chunks;
-        for &(start, size) in &plan.chunks {
-            let (chunk, others) = rest.split_at_mut(size as usize);
-            segments.push(Segment::new(start, chunk));
-            rest = others;
-        }
-        for (&frame, bytes) in plan.loose.iter().zip(self.loose.chunks_exact_mut(frame_bytes(layout))) {
-            segments.push(Segment::new(frame, bytes));
-        }
+        let Reading { header, current_frames, chunks, loose, .. } = self;
+        add_pointers(header, current_frames, thread, plan, segments);
+        add_frames(chunks, loose, layout, plan, segments);
+    }
+
+    /// Asks for the frames first, then for the pointers.
+    pub(super) fn add_backward<'a>(
+        &'a mut self,
+        layout: &Layout,
+        thread: Address,
+        plan: &Plan,
+        segments: &mut Segments<'a>,
+    ) {
+        let Reading { header, current_frames, chunks, loose, .. } = self;
+        add_frames(chunks, loose, layout, plan, segments);
+        add_pointers(header, current_frames, thread, plan, segments);
     }
 
     /// Follows the frames through the bytes that arrived.
@@ -176,6 +183,11 @@ impl Reading {
         let mut addresses: Vec<Address> = self.frames.iter().map(|frame| frame.address).collect();
         addresses.sort_unstable();
         addresses.windows(2).all(|pair| pair[0] != pair[1])
+    }
+
+    /// The outermost frame that a walk has come to.
+    pub(super) fn root(&self) -> Option<Address> {
+        self.frames.last().map(|frame| frame.address)
     }
 
     fn innermost(&self, layout: &Layout, plan: &Plan) -> Option<Address> {
@@ -212,6 +224,37 @@ impl Reading {
         };
         *seen = place + 1;
         self.loose.chunks_exact(frame_bytes(layout)).nth(place)
+    }
+}
+
+fn add_pointers<'a>(
+    header: &'a mut [u8],
+    current_frames: &'a mut [[u8; 8]; CFRAMES],
+    thread: Address,
+    plan: &Plan,
+    segments: &mut Segments<'a>,
+) {
+    segments.push(Segment::new(thread, header));
+    for (&pointer, bytes) in plan.cframes.iter().zip(current_frames) {
+        segments.push(Segment::new(pointer, bytes));
+    }
+}
+
+fn add_frames<'a>(
+    chunks: &'a mut [u8],
+    loose: &'a mut [u8],
+    layout: &Layout,
+    plan: &Plan,
+    segments: &mut Segments<'a>,
+) {
+    let mut rest = chunks;
+    for &(start, size) in &plan.chunks {
+        let (chunk, others) = rest.split_at_mut(size as usize);
+        segments.push(Segment::new(start, chunk));
+        rest = others;
+    }
+    for (&frame, bytes) in plan.loose.iter().zip(loose.chunks_exact_mut(frame_bytes(layout))) {
+        segments.push(Segment::new(frame, bytes));
     }
 }
 
