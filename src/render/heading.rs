@@ -39,7 +39,8 @@ pub(super) fn start(recording: &Recording) -> String {
 /// `9998 ticks, 2 missed, 1 torn`.
 pub(super) fn ticks(recording: &Recording) -> String {
     let Recording { ticks, missed_ticks, torn_ticks, .. } = recording;
-    format!("{ticks} ticks, {missed_ticks} missed, {torn_ticks} torn")
+    let plural = if *ticks == 1 { "" } else { "s" };
+    format!("{ticks} tick{plural}, {missed_ticks} missed, {torn_ticks} torn")
 }
 
 /// `10.0 s`, `250 ms`.
