@@ -17,8 +17,12 @@ use crate::units::Pid;
 /// How long an interpreter that is still starting is waited for.
 const STARTING: Duration = Duration::from_secs(2);
 
+/// For how long a program is looked at again that has no interpreter: while it is being loaded, and while it
+/// ends, only part of it is mapped.
+const MAPPING: Duration = Duration::from_millis(100);
+
 /// How long to wait before looking again for an interpreter that is still starting.
-const RETRY: Duration = Duration::from_millis(1);
+const RETRY: Duration = Duration::from_millis(5);
 
 /// A process whose interpreter was found.
 pub(super) struct Attached {
@@ -33,13 +37,11 @@ pub(super) struct Attached {
 /// Attaches to a running process.
 pub(super) fn attach(pid: Pid) -> Result<Attached> {
     let process = Process::open(pid)?;
-    let deadline = Instant::now() + STARTING;
+    let began = Instant::now();
     loop {
         match find(&process) {
             Ok(located) => return Attached::new(process, located),
-            Err(Missing::Interpreter(LocateError::NotReady(_))) if Instant::now() < deadline => {
-                std::thread::sleep(RETRY);
-            }
+            Err(missing) if began.elapsed() < missing.patience() => std::thread::sleep(RETRY),
             Err(missing) => return Err(missing.explain(&process)),
         }
     }
@@ -60,6 +62,15 @@ pub(super) fn find(process: &Process) -> Result<Located, Missing> {
 }
 
 impl Missing {
+    /// For how long it is worth looking again.
+    fn patience(&self) -> Duration {
+        match self {
+            Missing::Interpreter(LocateError::NotReady(_)) => STARTING,
+            Missing::Interpreter(LocateError::NotPython(_)) => MAPPING,
+            _ => Duration::ZERO,
+        }
+    }
+
     pub(super) fn explain(self, process: &Process) -> anyhow::Error {
         let pid = process.pid();
         if process.has_no_memory() {

@@ -140,7 +140,8 @@ impl Process {
 
     fn current_program(&self) -> Option<Program> {
         let stat = procfs::process::Process::new(self.pid.raw()).ok()?.stat().ok()?;
-        Some(stat.startstack)
+        // A process that ends has no stack any more; that is not another program.
+        (stat.vsize > 0).then_some(stat.startstack)
     }
 
     /// The kernel's name for its program, at most 15 bytes; empty where it cannot be read.
