@@ -1,9 +1,16 @@
 //! What one tick saw: the type between the half that reads a process and the half that makes pictures.
 
+mod stacks;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+
+pub use stacks::{StackIndex, StackTable};
+
+/// What stands for a name that could not be read.
+pub const UNKNOWN_NAME: &str = "<unknown>";
 
 /// One call in a Python stack.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -21,29 +28,29 @@ pub struct Frame {
 pub struct ThreadIndex(pub u32);
 
 /// What one tick saw of one GIL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GilSample<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GilSample {
     /// Who held it.
-    pub holder: SampledHolder<'a>,
+    pub holder: Holder,
     /// Handovers since the interpreter started, counted by the interpreter; `None` where it could not be read.
     pub switch_number: Option<u64>,
     /// The switch interval; `None` where it could not be read.
     pub switch_interval: Option<Duration>,
 }
 
-/// Who held a GIL, and what it was doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SampledHolder<'a> {
-    /// This thread.
+/// Who holds a GIL. "Nobody" and "not known" are different answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// This thread, executing this stack.
     Thread {
         /// The thread.
         thread: ThreadIndex,
-        /// Its stack, innermost call first; `None` where it could not be read consistently.
-        stack: Option<&'a [Frame]>,
+        /// Its stack; [`StackIndex::UNKNOWN`] where it could not be read consistently.
+        stack: StackIndex,
     },
-    /// Nobody: it was free.
+    /// Nobody: the GIL was free.
     Nobody,
-    /// There is none (free-threaded build, GIL off).
+    /// There is no GIL to hold (free-threaded build, GIL off).
     Disabled,
     /// It could not be read consistently.
     Unknown,

@@ -1,10 +1,11 @@
 //! One tick: who holds each GIL of a process, executing what.
 //!
 //! A tick is one system call for each GIL in the steady state: the GIL's state, the stack of the thread
-//! that held it last time, read twice, and the GIL's state again. Threads and their names change rarely;
-//! [`Sampler::refresh`] looks for them a few times a second.
+//! that held it last time, read twice, and the GIL's state again. What changes rarely is looked for a few
+//! times a second: threads and their names by [`Sampler::refresh`], code objects by [`Sampler::confirm`].
 
 mod clock;
+mod stacks;
 mod threads;
 
 use std::collections::HashMap;
@@ -12,14 +13,15 @@ use std::collections::HashMap;
 pub use clock::{Clock, Wakeup};
 pub use threads::{KnownThread, Threads};
 
-use crate::cpython::code::CodeCache;
 use crate::cpython::frames::{Consistency, RawFrame, StackReader};
 use crate::cpython::gil::{GIL_BYTES, GilReading, GilState, gil_address};
+use crate::cpython::layout::GilLayout;
 use crate::cpython::locate::Located;
-use crate::cpython::threads::Interpreter;
-use crate::sample::{Frame, GilSample, SampledHolder, ThreadIndex};
+use crate::cpython::threads::{Interpreter, ThreadHeader};
+use crate::sample::{GilSample, Holder, StackIndex, StackTable, ThreadIndex};
 use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::{Address, Pid};
+use stacks::Stacks;
 
 /// How often one GIL is read in one tick before its state is `unknown`.
 const ATTEMPTS: usize = 8;
@@ -34,15 +36,13 @@ pub struct Sampler<M> {
     threads: Threads,
     gils: Vec<Gil>,
     readers: HashMap<Address, StackReader>,
-    codes: CodeCache,
+    stacks: Stacks,
     stack: Vec<RawFrame>,
-    frames: Vec<Frame>,
 }
 
 /// One GIL and the interpreters that share it.
 #[derive(Debug, Clone)]
 pub struct Gil {
-    /// Where it is.
     address: Address,
     /// The interpreters that share it, the main one first.
     pub interpreters: Vec<Interpreter>,
@@ -54,8 +54,22 @@ pub struct Gil {
 struct Look {
     reading: Option<GilReading>,
     state: GilState,
+    /// The holder's thread state, where it was read along.
+    thread: Option<ThreadHeader>,
     /// How much of the holder's stack was read.
     stack: Consistency,
+}
+
+impl Look {
+    const UNKNOWN: Look =
+        Look { reading: None, state: GilState::Unknown, thread: None, stack: Consistency::None };
+}
+
+impl Gil {
+    /// Where it is.
+    pub fn address(&self) -> Address {
+        self.address
+    }
 }
 
 impl<M: ReadMemory> Sampler<M> {
@@ -71,9 +85,8 @@ impl<M: ReadMemory> Sampler<M> {
             threads,
             gils: Vec::new(),
             readers: HashMap::new(),
-            codes: CodeCache::default(),
+            stacks: Stacks::default(),
             stack: Vec::new(),
-            frames: Vec::new(),
         };
         sampler.refresh()?;
         Ok(sampler)
@@ -87,6 +100,25 @@ impl<M: ReadMemory> Sampler<M> {
     /// The threads met so far.
     pub fn threads(&self) -> &Threads {
         &self.threads
+    }
+
+    /// Every stack seen so far; a [`StackIndex`] is a place in this table.
+    pub fn stacks(&self) -> &StackTable {
+        self.stacks.table()
+    }
+
+    /// Every stack seen, when there is nothing more to see.
+    pub fn into_stacks(self) -> StackTable {
+        self.stacks.into_table()
+    }
+
+    /// Makes sure that the code objects that were trusted since the last time are still what they were.
+    /// Answers the stacks that are in doubt: ticks since the last time that saw them may be wrong.
+    ///
+    /// # Errors
+    /// When the process is gone or refuses.
+    pub fn confirm(&mut self) -> Result<Vec<StackIndex>, ReadError> {
+        self.stacks.confirm(&self.memory, &self.located.layout)
     }
 
     /// Looks for interpreters, threads and names anew.
@@ -130,13 +162,13 @@ impl<M: ReadMemory> Sampler<M> {
     ///
     /// # Errors
     /// When the process is gone or refuses.
-    pub fn tick(&mut self, gil: usize) -> Result<GilSample<'_>, ReadError> {
+    pub fn tick(&mut self, gil: usize) -> Result<GilSample, ReadError> {
         let look = self.look(gil)?;
         let holder = match look.state {
-            GilState::Held(holder) => self.holder(holder, look.stack)?,
-            GilState::Free => SampledHolder::Nobody,
-            GilState::Disabled => SampledHolder::Disabled,
-            GilState::Unknown => SampledHolder::Unknown,
+            GilState::Held(holder) => self.holder(holder, &look)?,
+            GilState::Free => Holder::Nobody,
+            GilState::Disabled => Holder::Disabled,
+            GilState::Unknown => Holder::Unknown,
         };
         Ok(GilSample {
             holder,
@@ -145,42 +177,42 @@ impl<M: ReadMemory> Sampler<M> {
         })
     }
 
-    /// The stack of a thread, whatever it does; `None` where it ended or never stood still for long enough.
+    /// The stack of a thread, whatever it does; [`StackIndex::UNKNOWN`] where it ended or never stood still
+    /// for long enough.
     ///
     /// # Errors
     /// When the process is gone or refuses.
-    pub fn stack(&mut self, thread: ThreadIndex) -> Result<Option<&[Frame]>, ReadError> {
+    pub fn stack(&mut self, thread: ThreadIndex) -> Result<StackIndex, ReadError> {
         let Some(known) = self.threads.all().get(thread.0 as usize) else {
-            return Ok(None);
+            return Ok(StackIndex::UNKNOWN);
         };
         let mut reader = StackReader::new(known.thread_state);
-        let consistency = reader.read(&self.memory, &self.located.layout)?;
-        if consistency == Consistency::None {
-            return Ok(None);
+        let layout = &self.located.layout;
+        match reader.read(&self.memory, layout)? {
+            Consistency::None => Ok(StackIndex::UNKNOWN),
+            Consistency::Outer | Consistency::Whole => self.stacks.name(&self.memory, layout, reader.stack()),
         }
-        self.codes.name_stack(&self.memory, &self.located.layout, reader.stack(), &mut self.frames)?;
-        mark_unread(consistency, &mut self.frames);
-        Ok(Some(&self.frames))
     }
 
     /// Names a holder and its stack. A holder that is no thread of the process is none: `unknown`.
-    fn holder(&mut self, holder: Address, consistency: Consistency) -> Result<SampledHolder<'_>, ReadError> {
+    fn holder(&mut self, holder: Address, look: &Look) -> Result<Holder, ReadError> {
         let layout = &self.located.layout;
-        let Some(thread) = self.threads.index_of(&self.memory, layout, holder)? else {
-            return Ok(SampledHolder::Unknown);
+        let thread = match look.thread {
+            Some(header) => self.threads.identify(&self.memory, layout, header),
+            None => self.threads.index_of(&self.memory, layout, holder)?,
         };
-        if consistency == Consistency::None {
-            return Ok(SampledHolder::Thread { thread, stack: None });
-        }
-        self.codes.name_stack(&self.memory, layout, &self.stack, &mut self.frames)?;
-        mark_unread(consistency, &mut self.frames);
-        Ok(SampledHolder::Thread { thread, stack: Some(&self.frames) })
+        let Some(thread) = thread else { return Ok(Holder::Unknown) };
+        let stack = match look.stack {
+            Consistency::None => StackIndex::UNKNOWN,
+            Consistency::Outer | Consistency::Whole => self.stacks.name(&self.memory, layout, &self.stack)?,
+        };
+        Ok(Holder::Thread { thread, stack })
     }
 
     /// Reads until GIL and stack are consistent, or the attempts are used up. The GIL alone being
     /// consistent is the second best answer.
     fn look(&mut self, gil: usize) -> Result<Look, ReadError> {
-        let mut best = Look { reading: None, state: GilState::Unknown, stack: Consistency::None };
+        let mut best = Look::UNKNOWN;
         for _attempt in 0..ATTEMPTS {
             let look = match self.gils[gil].last_holder {
                 Some(holder) => self.look_with_stack(gil, holder)?,
@@ -218,14 +250,16 @@ impl<M: ReadMemory> Sampler<M> {
         let mut segments = [Segment::new(address, &mut before), Segment::new(address, &mut after)];
         self.memory.read_batch(&mut segments)?;
         let arrived = segments.iter().all(|segment| segment.arrived);
-        Ok(self.judge(arrived, &before, &after))
+        Ok(judge(&self.located.layout.gil, arrived, &before, &after))
     }
 
     fn look_with_stack(&mut self, gil: usize, holder: Address) -> Result<Look, ReadError> {
         if self.readers.len() > MAX_READERS {
             self.readers.clear();
         }
-        let reader = self.readers.entry(holder).or_insert_with(|| StackReader::new(holder));
+        let tid_offset = self.threads.tid_offset();
+        let new_reader = || StackReader::new(holder).with_tid_at(tid_offset);
+        let reader = self.readers.entry(holder).or_insert_with(new_reader);
         let (mut before, mut after) = ([0; GIL_BYTES], [0; GIL_BYTES]);
         let address = self.gils[gil].address;
         let layout = &self.located.layout;
@@ -238,9 +272,10 @@ impl<M: ReadMemory> Sampler<M> {
         if enclosed.consistency == Consistency::None {
             reader.learn(&self.memory, layout)?;
         }
-        let mut look = self.judge(enclosed.enclosing_arrived, &before, &after);
+        let mut look = judge(&layout.gil, enclosed.enclosing_arrived, &before, &after);
         if look.state == GilState::Held(holder) {
             look.stack = enclosed.consistency;
+            look.thread = reader.thread(layout);
         }
         if matches!(look.state, GilState::Unknown) && !enclosed.enclosing_arrived {
             // A holder that ended takes its memory along: look at the GIL alone.
@@ -248,22 +283,14 @@ impl<M: ReadMemory> Sampler<M> {
         }
         Ok(look)
     }
-
-    /// What two readings of a GIL say together: its state where they agree, else `unknown`.
-    fn judge(&self, arrived: bool, before: &[u8; GIL_BYTES], after: &[u8; GIL_BYTES]) -> Look {
-        let decode = |bytes| GilReading::decode(bytes, &self.located.layout.gil);
-        match (arrived, decode(before), decode(after)) {
-            (true, Some(before), Some(after)) if before.agrees_with(&after) => {
-                Look { reading: Some(after), state: after.state(), stack: Consistency::None }
-            }
-            _ => Look { reading: None, state: GilState::Unknown, stack: Consistency::None },
-        }
-    }
 }
 
-/// Says so where the inner calls of a stack came and went too fast to be read.
-fn mark_unread(consistency: Consistency, frames: &mut Vec<Frame>) {
-    if consistency == Consistency::Outer {
-        frames.insert(0, Frame { function: "<unknown>".into(), file: "<unknown>".into(), line: None });
+/// What two readings of a GIL say together: its state where they agree, else `unknown`.
+fn judge(layout: &GilLayout, arrived: bool, before: &[u8; GIL_BYTES], after: &[u8; GIL_BYTES]) -> Look {
+    match (arrived, GilReading::decode(before, layout), GilReading::decode(after, layout)) {
+        (true, Some(before), Some(after)) if before.agrees_with(&after) => {
+            Look { reading: Some(after), state: after.state(), ..Look::UNKNOWN }
+        }
+        _ => Look::UNKNOWN,
     }
 }

@@ -108,6 +108,11 @@ impl Timestamp {
         Timestamp(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// The moment that much later.
+    pub fn after(self, duration: Duration) -> Self {
+        Timestamp(self.0.saturating_add(Self::from_duration_since_start(duration).0))
+    }
+
     /// Nanoseconds since the recording's start.
     pub const fn as_nanos(self) -> u64 {
         self.0

@@ -69,7 +69,7 @@ pub fn analyse(recording: &Recording, gil: &GilTrack) -> GilAnalysis {
 fn top_holders(recording: &Recording, stacks: HashMap<StackIndex, u64>, total: f64) -> Vec<TopHolder> {
     let mut lines = HashMap::<Option<&Frame>, u64>::new();
     for (stack, ticks) in stacks {
-        let innermost = recording.stacks.frames(stack).and_then(<[Frame]>::first);
+        let innermost = recording.stacks.frames(stack).and_then(|mut frames| frames.next());
         *lines.entry(innermost).or_default() += ticks;
     }
     let mut lines: Vec<(Option<&Frame>, u64)> = lines.into_iter().collect();

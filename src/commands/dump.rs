@@ -12,7 +12,7 @@ use crate::recording::snapshot::{
     GilSnapshot, HolderSnapshot, InterpreterSnapshot, Snapshot, ThreadSnapshot,
 };
 use crate::render::dump;
-use crate::sample::{GilSample, SampledHolder};
+use crate::sample::{GilSample, Holder, StackTable};
 use crate::sampler::{Clock, KnownThread, Sampler, Wakeup};
 use crate::target::memory::{ReadError, ReadMemory};
 use crate::units::Timestamp;
@@ -58,7 +58,7 @@ fn look<M: ReadMemory>(sampler: &mut Sampler<M>) -> Result<Vec<InterpreterSnapsh
         for (place, gil) in gils.iter_mut().enumerate() {
             let sample = sampler.tick(place)?;
             gil.span = Duration::from_nanos(at.as_nanos());
-            count(gil, &sample);
+            count(gil, &sample, sampler.stacks());
         }
     }
     sampler.refresh()?;
@@ -73,25 +73,25 @@ fn look<M: ReadMemory>(sampler: &mut Sampler<M>) -> Result<Vec<InterpreterSnapsh
 }
 
 /// Takes one look into account.
-fn count(gil: &mut GilSnapshot, sample: &GilSample<'_>) {
+fn count(gil: &mut GilSnapshot, sample: &GilSample, stacks: &StackTable) {
     gil.looks += 1;
     gil.handovers = sample.switch_number.or(gil.handovers);
     gil.switch_interval = sample.switch_interval.or(gil.switch_interval);
-    match &sample.holder {
-        SampledHolder::Thread { thread, stack } => {
+    match sample.holder {
+        Holder::Thread { thread, stack } => {
             gil.enabled = Some(true);
-            let holder = holder(gil, *thread);
+            let holder = holder(gil, thread);
             holder.1 += 1;
-            if let Some(stack) = stack {
-                holder.0.frames = stack.to_vec();
+            if let Some(frames) = stacks.frames(stack) {
+                holder.0.frames = frames.cloned().collect();
             }
         }
-        SampledHolder::Nobody => {
+        Holder::Nobody => {
             gil.enabled = Some(true);
             gil.free += 1;
         }
-        SampledHolder::Disabled => gil.enabled = Some(false),
-        SampledHolder::Unknown => gil.unknown += 1,
+        Holder::Disabled => gil.enabled = Some(false),
+        Holder::Unknown => gil.unknown += 1,
     }
 }
 
@@ -133,7 +133,10 @@ fn threads<M: ReadMemory>(
         let held = gil.holder().filter(|(holder, _)| holder.index == index && !holder.frames.is_empty());
         let frames = match held {
             Some((holder, _)) => Some(holder.frames.clone()),
-            None => sampler.stack(index)?.map(<[_]>::to_vec),
+            None => {
+                let stack = sampler.stack(index)?;
+                sampler.stacks().frames(stack).map(|frames| frames.cloned().collect())
+            }
         };
         threads.push(ThreadSnapshot {
             index,

@@ -1,6 +1,6 @@
 //! `gilspy record`: looks at a process until there is a reason to stop, then writes what it saw.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_gettime};
@@ -19,7 +19,7 @@ use crate::target::memory::live::LiveMemory;
 use crate::target::process::Process;
 use crate::units::{Pid, Timestamp};
 
-/// How often to look for new threads and names.
+/// How often to look for new threads and names, and whether code objects are still what they were.
 const REFRESH: Duration = Duration::from_millis(100);
 
 /// Records and writes the pictures. Answers the exit status, a started program's own.
@@ -69,25 +69,22 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
     let is_over = |now: Timestamp| end.is_some_and(|end| now >= end);
     take_over(&mut recorder, &sampler, Timestamp::START);
 
-    let mut refreshed = Instant::now();
+    let mut next_refresh = Timestamp::START.after(REFRESH);
     let ending = loop {
-        if let Some(reason) = stop.reason() {
-            break reason;
-        }
         let Wakeup::Tick(at) = clock.wait(|now| stop.reason().is_some() || is_over(now)) else {
             break stop.reason().unwrap_or(Ending::Finished);
         };
         if is_over(at) {
             break Ending::Finished;
         }
-        let seen = tick(&mut recorder, &mut sampler, at);
-        let is_time = refreshed.elapsed() >= REFRESH;
-        let refresh = if is_time { sampler.refresh() } else { Ok(()) };
-        if let Some(ending) = seen.and(refresh).err().and_then(|error| ending_after(error, &process)) {
+        let is_time = at >= next_refresh;
+        let seen = tick(&mut recorder, &mut sampler, at)
+            .and_then(|()| if is_time { refresh(&mut recorder, &mut sampler) } else { Ok(()) });
+        if let Some(ending) = seen.err().and_then(|error| ending_after(error, &process)) {
             break ending;
         }
         if is_time {
-            refreshed = Instant::now();
+            next_refresh = at.after(REFRESH);
             if process.has_executed() {
                 break Ending::TargetExecuted;
             }
@@ -95,11 +92,21 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
             progress.show(recorder.so_far(), at);
         }
     };
+    // What is gone by now cannot be looked at again: its last ticks keep what they saw.
+    let doubtful = sampler.confirm().unwrap_or_default();
+    recorder.confirm(&doubtful);
     take_over(&mut recorder, &sampler, clock.now());
     progress.finish();
     let duration = Duration::from_nanos(clock.now().as_nanos());
     let duration = args.duration.map_or(duration, |wanted| duration.min(wanted));
-    Ok(recorder.finish(ending, duration, clock.missed(), own_cpu().saturating_sub(cpu_before)))
+    let own_cpu = own_cpu().saturating_sub(cpu_before);
+    Ok(recorder.finish(sampler.into_stacks(), ending, duration, clock.missed(), own_cpu))
+}
+
+/// Looks at what changes rarely.
+fn refresh(recorder: &mut Recorder, sampler: &mut Sampler<LiveMemory>) -> Result<(), ReadError> {
+    recorder.confirm(&sampler.confirm()?);
+    sampler.refresh()
 }
 
 /// What a failed read says about the target; `None` where the next tick may well succeed.

@@ -7,7 +7,7 @@ use py_spy::python_process_info::{ContainsAddr, PythonProcessInfo, get_python_ve
 use super::gil::{gil_address, read_gil};
 use super::layout::debug_offsets::{DebugOffsets, DebugOffsetsError};
 use super::layout::{self, Layout};
-use super::threads::{Interpreter, interpreters, threads};
+use super::threads::{Interpreter, ThreadList, interpreters};
 use super::version::Version;
 use crate::target::binaries::Binaries;
 use crate::target::memory::{ReadError, ReadMemory};
@@ -105,7 +105,9 @@ impl Located {
         if !reading.is_some_and(|reading| reading.is_plausible()) {
             return Err(not_ready());
         }
-        if threads(memory, &self.layout, main.address)?.is_empty() {
+        let mut threads = Vec::new();
+        ThreadList::new(main.address).read(memory, &self.layout, &mut threads)?;
+        if threads.is_empty() {
             return Err(not_ready());
         }
         Ok(())

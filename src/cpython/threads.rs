@@ -1,8 +1,10 @@
 //! The interpreters of a process and their thread states, as bounded walks along their linked lists.
 
+use smallvec::SmallVec;
+
 use super::decode::{i32_at, pointer_at, u64_at};
 use super::layout::{CurrentFrame, Layout};
-use crate::target::memory::{ReadError, ReadMemory};
+use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::target::tasks::Tasks;
 use crate::units::{Address, NamespaceTid};
 
@@ -76,31 +78,106 @@ pub fn interpreters(
     Ok(found)
 }
 
-/// The thread states of an interpreter, newest first.
-///
-/// The list changes while it is read: a walk that leaves the interpreter or does not end is broken off,
-/// and what it found until then is answered.
-///
-/// # Errors
-/// When the list's head could not be read.
-pub fn threads(
-    memory: &impl ReadMemory,
-    layout: &Layout,
+/// The list of an interpreter's thread states, read again and again.
+#[derive(Debug)]
+pub struct ThreadList {
     interpreter: Address,
-) -> Result<Vec<ThreadHeader>, ReadError> {
-    let mut found = Vec::new();
-    let mut next = memory.read_pointer(interpreter + layout.interpreter.threads_head)?;
-    while !next.is_null() && found.len() < MAX_THREADS {
-        match read_thread(memory, layout, next) {
-            Ok(Some(header)) if header.interpreter == interpreter => {
-                next = header.next;
-                found.push(header);
-            }
-            Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
-            _ => break,
-        }
+    /// Where they were at the last reading, newest first.
+    addresses: Vec<Address>,
+    bytes: Vec<u8>,
+}
+
+impl ThreadList {
+    /// The list of the interpreter at this address.
+    pub fn new(interpreter: Address) -> Self {
+        ThreadList { interpreter, addresses: Vec::new(), bytes: Vec::new() }
     }
-    Ok(found)
+
+    /// Whose list it is.
+    pub fn interpreter(&self) -> Address {
+        self.interpreter
+    }
+
+    /// Adds the thread states there are now to `found`, newest first.
+    ///
+    /// The list changes while it is read: a walk that leaves the interpreter or does not end is broken off,
+    /// and what it found until then is answered.
+    ///
+    /// # Errors
+    /// When the list's head could not be read.
+    pub fn read(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        found: &mut Vec<ThreadHeader>,
+    ) -> Result<(), ReadError> {
+        let before = found.len();
+        if !self.read_unchanged(memory, layout, found)? {
+            found.truncate(before);
+            self.walk(memory, layout, found)?;
+            self.addresses.clear();
+            self.addresses.extend(found[before..].iter().map(|header| header.address));
+        }
+        Ok(())
+    }
+
+    /// Reads all thread states of the last time at once, and answers whether they are still the list.
+    fn read_unchanged(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        found: &mut Vec<ThreadHeader>,
+    ) -> Result<bool, ReadError> {
+        let length = header_bytes(layout);
+        self.bytes.resize(self.addresses.len() * length, 0);
+        let mut head = [0; 8];
+        let mut segments: SmallVec<[Segment<'_>; 16]> = SmallVec::new();
+        segments.push(Segment::new(self.interpreter + layout.interpreter.threads_head, &mut head));
+        for (&address, bytes) in self.addresses.iter().zip(self.bytes.chunks_exact_mut(length)) {
+            segments.push(Segment::new(address, bytes));
+        }
+        memory.read_batch(&mut segments)?;
+        let all_arrived = segments.iter().all(|segment| segment.arrived);
+        drop(segments);
+        let mut next = Address::new(u64::from_le_bytes(head));
+        for (&address, bytes) in self.addresses.iter().zip(self.bytes.chunks_exact(length)) {
+            match decode(bytes, layout, address) {
+                Some(header) if address == next && header.interpreter == self.interpreter => {
+                    next = header.next;
+                    found.push(header);
+                }
+                _ => return Ok(false),
+            }
+        }
+        Ok(all_arrived && next.is_null())
+    }
+
+    fn walk(
+        &self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        found: &mut Vec<ThreadHeader>,
+    ) -> Result<(), ReadError> {
+        let mut next = memory.read_pointer(self.interpreter + layout.interpreter.threads_head)?;
+        for _ in 0..MAX_THREADS {
+            if next.is_null() {
+                break;
+            }
+            match read_thread(memory, layout, next) {
+                Ok(Some(header)) if header.interpreter == self.interpreter => {
+                    next = header.next;
+                    found.push(header);
+                }
+                Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn header_bytes(layout: &Layout) -> usize {
+    (layout.thread.extent() as usize).min(MAX_HEADER)
 }
 
 /// One thread state; `None` where the bytes make no sense.
@@ -113,12 +190,12 @@ pub fn read_thread(
     address: Address,
 ) -> Result<Option<ThreadHeader>, ReadError> {
     let mut bytes = [0; MAX_HEADER];
-    let length = (layout.thread.extent() as usize).min(MAX_HEADER);
+    let length = header_bytes(layout);
     memory.read(address, &mut bytes[..length])?;
     Ok(decode(&bytes[..length], layout, address))
 }
 
-fn decode(bytes: &[u8], layout: &Layout, address: Address) -> Option<ThreadHeader> {
+pub(super) fn decode(bytes: &[u8], layout: &Layout, address: Address) -> Option<ThreadHeader> {
     let fields = &layout.thread;
     let frame_pointer = match fields.current_frame {
         CurrentFrame::InThread(offset) => offset,
@@ -167,11 +244,17 @@ const DESCRIPTOR: usize = 2048;
 
 impl PthreadTid {
     /// Finds the offset at which every thread's descriptor holds an id of the process, each another one.
-    pub fn learn(&mut self, memory: &impl ReadMemory, threads: &[ThreadHeader], tasks: &Tasks) {
+    pub fn learn(
+        &mut self,
+        memory: &impl ReadMemory,
+        threads: &[ThreadHeader],
+        tasks: impl FnOnce() -> Tasks,
+    ) {
         let needs_it = threads.iter().any(|thread| thread.native_tid.is_none());
         if self.offset.is_some() || !needs_it {
             return;
         }
+        let tasks = tasks();
         let mut candidates: Option<Vec<u64>> = None;
         for thread in threads {
             let mut descriptor = [0; DESCRIPTOR];
@@ -190,10 +273,21 @@ impl PthreadTid {
         self.offset = candidates.and_then(|candidates| candidates.first().copied());
     }
 
+    /// Where in its descriptor a thread's kernel id is; `None` where that has not been found, or the
+    /// interpreter keeps the ids itself.
+    pub fn offset(&self) -> Option<u64> {
+        self.offset
+    }
+
     /// The kernel's id of the thread with this descriptor.
     pub fn of(&self, memory: &impl ReadMemory, pthread: u64) -> Option<NamespaceTid> {
         let mut bytes = [0; 4];
         memory.read(Address::new(pthread) + self.offset?, &mut bytes).ok()?;
-        Some(i32::from_le_bytes(bytes)).filter(|&tid| tid > 0).map(NamespaceTid::new)
+        decode_tid(bytes)
     }
+}
+
+/// A thread's kernel id in its descriptor; zero or less once it has ended.
+pub(super) fn decode_tid(bytes: [u8; 4]) -> Option<NamespaceTid> {
+    Some(i32::from_le_bytes(bytes)).filter(|&tid| tid > 0).map(NamespaceTid::new)
 }

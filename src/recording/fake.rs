@@ -18,8 +18,8 @@ pub(crate) fn with_names(letters: &str, names: [&str; 3]) -> Recording {
         file: "/srv/app/main.py".into(),
         line: Some(line),
     };
-    let of_a = stacks.intern(&[frame("spin_one", 16), frame("run", 3)]);
-    let of_b = stacks.intern(&[frame("spin_two", 22), frame("run", 3)]);
+    let of_a = stacks.intern([frame("spin_one", 16), frame("run", 3)]);
+    let of_b = stacks.intern([frame("spin_two", 22), frame("run", 3)]);
     let mut ticks = Vec::new();
     for (place, letter) in letters.chars().enumerate() {
         let holder = match letter {

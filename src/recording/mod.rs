@@ -7,16 +7,14 @@
 pub(crate) mod fake;
 mod recorder;
 pub mod snapshot;
-mod stacks;
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-pub use crate::sample::{Frame, ThreadIndex};
+pub use crate::sample::{Frame, Holder, StackIndex, StackTable, ThreadIndex};
 use crate::units::{NamespaceTid, Pid, Tid, Timestamp};
 pub use recorder::Recorder;
-pub use stacks::{StackIndex, StackTable};
 
 /// One recording of one process.
 #[derive(Debug, Clone)]
@@ -146,22 +144,4 @@ pub struct GilTick {
     pub at: Timestamp,
     /// Who held it.
     pub holder: Holder,
-}
-
-/// Who holds a GIL. "Nobody" and "not known" are different answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
-    /// This thread, executing this stack.
-    Thread {
-        /// The thread.
-        thread: ThreadIndex,
-        /// Its stack; [`StackIndex::UNKNOWN`] where it could not be read consistently.
-        stack: StackIndex,
-    },
-    /// Nobody: the GIL was free.
-    Nobody,
-    /// There is no GIL to hold (free-threaded build, GIL off).
-    Disabled,
-    /// It could not be read consistently.
-    Unknown,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Ending, GilTick, GilTrack, Holder, Recording, StackIndex, StackTable, Target, Thread, ThreadIndex,
 };
-use crate::sample::{GilSample, SampledHolder};
+use crate::sample::GilSample;
 use crate::units::Timestamp;
 
 /// A recording in the making.
@@ -14,6 +14,8 @@ pub struct Recorder {
     recording: Recording,
     /// The interpreter's own count of handovers at the first consistent tick and at the last, a GIL each.
     switch_numbers: Vec<Option<(u64, u64)>>,
+    /// How many ticks of each GIL are beyond doubt.
+    confirmed: Vec<usize>,
 }
 
 impl Recorder {
@@ -33,7 +35,7 @@ impl Recorder {
             gils: Vec::new(),
             stacks: StackTable::default(),
         };
-        Recorder { recording, switch_numbers: Vec::new() }
+        Recorder { recording, switch_numbers: Vec::new(), confirmed: Vec::new() }
     }
 
     /// The recording so far.
@@ -45,6 +47,7 @@ impl Recorder {
     pub fn set_interpreters(&mut self, gil: usize, interpreters: impl Iterator<Item = i64>) {
         while self.recording.gils.len() <= gil {
             self.switch_numbers.push(None);
+            self.confirmed.push(0);
             self.recording.gils.push(GilTrack {
                 interpreters: Vec::new(),
                 enabled: true,
@@ -75,17 +78,23 @@ impl Recorder {
         self.recording.ticks += 1;
     }
 
+    /// Confirms all ticks so far, save for the stacks that are in doubt: those are not known any more.
+    pub fn confirm(&mut self, doubtful: &[StackIndex]) {
+        for (track, confirmed) in self.recording.gils.iter_mut().zip(&mut self.confirmed) {
+            for tick in track.ticks[*confirmed..].iter_mut().filter(|_| !doubtful.is_empty()) {
+                if let Holder::Thread { stack, .. } = &mut tick.holder
+                    && doubtful.binary_search(stack).is_ok()
+                {
+                    *stack = StackIndex::UNKNOWN;
+                }
+            }
+            *confirmed = track.ticks.len();
+        }
+    }
+
     /// Takes over what a tick saw of one GIL.
-    pub fn add(&mut self, gil: usize, at: Timestamp, sample: &GilSample<'_>) {
-        let holder = match &sample.holder {
-            SampledHolder::Thread { thread, stack } => Holder::Thread {
-                thread: *thread,
-                stack: stack.map_or(StackIndex::UNKNOWN, |stack| self.recording.stacks.intern(stack)),
-            },
-            SampledHolder::Nobody => Holder::Nobody,
-            SampledHolder::Disabled => Holder::Disabled,
-            SampledHolder::Unknown => Holder::Unknown,
-        };
+    pub fn add(&mut self, gil: usize, at: Timestamp, sample: &GilSample) {
+        let holder = sample.holder;
         if holder == Holder::Unknown {
             self.recording.torn_ticks += 1;
         }
@@ -106,13 +115,14 @@ impl Recorder {
     /// The whole recording.
     pub fn finish(
         mut self,
+        stacks: StackTable,
         ending: Ending,
         duration: Duration,
         missed_ticks: u64,
         own_cpu: Duration,
     ) -> Recording {
         let recording = &mut self.recording;
-        (recording.ending, recording.duration) = (ending, duration);
+        (recording.stacks, recording.ending, recording.duration) = (stacks, ending, duration);
         (recording.missed_ticks, recording.own_cpu) = (missed_ticks, own_cpu);
         self.recording
     }
@@ -121,6 +131,7 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::Frame;
     use crate::units::Pid;
 
     fn recorder() -> Recorder {
@@ -136,7 +147,7 @@ mod tests {
         recorder
     }
 
-    fn sample(holder: SampledHolder<'_>, switch_number: Option<u64>) -> GilSample<'_> {
+    fn sample(holder: Holder, switch_number: Option<u64>) -> GilSample {
         GilSample { holder, switch_number, switch_interval: Some(Duration::from_millis(5)) }
     }
 
@@ -144,16 +155,33 @@ mod tests {
     fn handovers_are_those_between_the_first_tick_and_the_last() {
         let mut recorder = recorder();
         for number in [Some(1000), None, Some(1010), Some(1017)] {
-            recorder.add(0, Timestamp::START, &sample(SampledHolder::Nobody, number));
+            recorder.add(0, Timestamp::START, &sample(Holder::Nobody, number));
         }
         assert_eq!(recorder.so_far().gils[0].handovers, 17);
     }
 
     #[test]
+    fn ticks_in_doubt_lose_their_stack_but_only_since_the_last_confirmation() {
+        let mut recorder = recorder();
+        let mut stacks = StackTable::default();
+        let frame = |function: &str| Frame { function: function.into(), file: "f".into(), line: None };
+        let (sure, doubtful) = (stacks.intern([frame("sure")]), stacks.intern([frame("doubtful")]));
+        let held = |stack| Holder::Thread { thread: ThreadIndex(0), stack };
+        recorder.add(0, Timestamp::START, &sample(held(doubtful), Some(1)));
+        recorder.confirm(&[]);
+        for stack in [sure, doubtful] {
+            recorder.add(0, Timestamp::START, &sample(held(stack), Some(1)));
+        }
+        recorder.confirm(&[doubtful]);
+        let holders: Vec<Holder> = recorder.so_far().gils[0].ticks.iter().map(|tick| tick.holder).collect();
+        assert_eq!(holders, [held(doubtful), held(sure), held(StackIndex::UNKNOWN)]);
+    }
+
+    #[test]
     fn nobody_and_unknown_stay_apart() {
         let mut recorder = recorder();
-        recorder.add(0, Timestamp::START, &sample(SampledHolder::Nobody, Some(1)));
-        recorder.add(0, Timestamp::START, &sample(SampledHolder::Unknown, None));
+        recorder.add(0, Timestamp::START, &sample(Holder::Nobody, Some(1)));
+        recorder.add(0, Timestamp::START, &sample(Holder::Unknown, None));
         let holders: Vec<Holder> = recorder.so_far().gils[0].ticks.iter().map(|tick| tick.holder).collect();
         assert_eq!(holders, [Holder::Nobody, Holder::Unknown]);
         assert_eq!(recorder.so_far().torn_ticks, 1);

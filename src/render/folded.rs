@@ -48,7 +48,7 @@ fn fold(recording: &Recording, thread: ThreadIndex, stack: StackIndex) -> String
     };
     match recording.stacks.frames(stack) {
         Some(frames) => {
-            for frame in frames.iter().rev() {
+            for frame in frames.rev() {
                 folded.push(';');
                 folded.push_str(&clean(&label(frame)));
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::cpython::layout::Layout;
 use crate::cpython::names::NameReader;
-use crate::cpython::threads::{self, Interpreter, PthreadTid, ThreadHeader};
+use crate::cpython::threads::{self, Interpreter, PthreadTid, ThreadHeader, ThreadList};
 use crate::sample::ThreadIndex;
 use crate::target::memory::{ReadError, ReadMemory};
 use crate::target::tasks::{self, Tasks};
@@ -13,6 +13,9 @@ use crate::units::{Address, NamespaceTid, Pid, Tid};
 
 /// How soon after one look for names another is worth its cost, when a new thread turns up.
 const NAMES_AGE: Duration = Duration::from_millis(5);
+
+/// How often to look whether threads have been renamed.
+const RENAMED: Duration = Duration::from_secs(1);
 
 /// A thread of the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Threads {
     tasks: Tasks,
     pthread_tid: PthreadTid,
     interpreters: Vec<Interpreter>,
+    lists: Vec<ThreadList>,
+    headers: Vec<ThreadHeader>,
     names: HashMap<Address, NameReader>,
     named_at: Option<Instant>,
 }
@@ -53,9 +58,11 @@ impl Threads {
             pid,
             known: Vec::new(),
             by_thread_state: HashMap::new(),
-            tasks: Tasks::default(),
+            tasks: Tasks::of(pid).unwrap_or_default(),
             pthread_tid: PthreadTid::default(),
             interpreters: Vec::new(),
+            lists: Vec::new(),
+            headers: Vec::new(),
             names: HashMap::new(),
             named_at: None,
         }
@@ -66,30 +73,48 @@ impl Threads {
         &self.known
     }
 
-    /// Finds out which threads there are now, and what they are called.
+    /// Where in its descriptor a thread's kernel id is, where the interpreter does not keep it.
+    pub(super) fn tid_offset(&self) -> Option<u64> {
+        self.pthread_tid.offset()
+    }
+
+    /// Finds out which threads there are now, and, if it is time for that, what they are called.
     pub(super) fn refresh(
         &mut self,
         memory: &impl ReadMemory,
         layout: &Layout,
         interpreters: &[Interpreter],
     ) -> Result<(), ReadError> {
-        self.interpreters = interpreters.to_vec();
-        self.tasks = Tasks::of(self.pid).unwrap_or_default();
-        let mut headers = Vec::new();
+        self.interpreters.clear();
+        self.interpreters.extend_from_slice(interpreters);
+        self.lists.retain(|list| interpreters.iter().any(|known| known.address == list.interpreter()));
+        let mut headers = std::mem::take(&mut self.headers);
+        headers.clear();
         for interpreter in interpreters {
-            headers.extend(threads::threads(memory, layout, interpreter.address)?);
+            let place = self.lists.iter().position(|list| list.interpreter() == interpreter.address);
+            let place = place.unwrap_or_else(|| {
+                self.lists.push(ThreadList::new(interpreter.address));
+                self.lists.len() - 1
+            });
+            self.lists[place].read(memory, layout, &mut headers)?;
         }
-        self.pthread_tid.learn(memory, &headers, &self.tasks);
+        self.pthread_tid.learn(memory, &headers, || Tasks::of(self.pid).unwrap_or_default());
         for index in self.by_thread_state.values() {
             self.known[index.0 as usize].is_alive = false;
         }
-        for header in started(headers) {
+        keep_started(&mut headers);
+        let met_before = self.known.len();
+        for &header in &headers {
             let index = self.meet(memory, header);
             self.known[index.0 as usize].is_alive = true;
         }
+        self.headers = headers;
         let known = &self.known;
         self.by_thread_state.retain(|_, index| known[index.0 as usize].is_alive);
-        self.name(memory, layout);
+        let has_new = self.known.len() > met_before;
+        if has_new || self.named_at.is_none_or(|at| at.elapsed() > RENAMED) {
+            self.name(memory, layout);
+        }
         Ok(())
     }
 
@@ -101,21 +126,29 @@ impl Threads {
         layout: &Layout,
         thread_state: Address,
     ) -> Result<Option<ThreadIndex>, ReadError> {
-        let header = match threads::read_thread(memory, layout, thread_state) {
-            Ok(header) => header,
-            Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
-            Err(_) => None,
-        };
-        let header = header.filter(|header| {
-            self.interpreters.iter().any(|interpreter| interpreter.address == header.interpreter)
-        });
-        let Some(header) = header else { return Ok(None) };
+        match threads::read_thread(memory, layout, thread_state) {
+            Ok(header) => Ok(header.and_then(|header| self.identify(memory, layout, header))),
+            Err(error @ (ReadError::Gone | ReadError::Denied)) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The thread that a thread state belongs to; `None` where it is none of this process.
+    pub(super) fn identify(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        header: ThreadHeader,
+    ) -> Option<ThreadIndex> {
+        if !self.interpreters.iter().any(|interpreter| interpreter.address == header.interpreter) {
+            return None;
+        }
         let met_before = self.known.len();
         let index = self.meet(memory, header);
         if self.known.len() > met_before && self.named_at.is_none_or(|at| at.elapsed() > NAMES_AGE) {
             self.name(memory, layout);
         }
-        Ok(Some(index))
+        Some(index)
     }
 
     /// The number of a thread: the old one where the thread state still belongs to the same thread.
@@ -174,18 +207,18 @@ impl Threads {
         });
     }
 
+    /// Takes over a thread's id, if the kernel has a thread of that id: a thread state may outlive its thread.
     fn set_tid(&mut self, index: ThreadIndex, namespace_tid: NamespaceTid) {
         let tid = self.host_tid(namespace_tid);
-        let pid = self.pid;
+        let comm = tid.and_then(|tid| tasks::comm(self.pid, tid));
         let thread = &mut self.known[index.0 as usize];
-        (thread.namespace_tid, thread.tid) = (Some(namespace_tid), tid);
-        if thread.name.is_none() {
-            thread.name = tid.and_then(|tid| tasks::comm(pid, tid));
-        }
+        (thread.namespace_tid, thread.tid) = (Some(namespace_tid), tid.filter(|_| comm.is_some()));
+        thread.name = thread.name.take().or(comm);
     }
 
+    /// In another PID namespace an id may have been given again, to a thread with another id here.
     fn host_tid(&mut self, namespace_tid: NamespaceTid) -> Option<Tid> {
-        if !self.tasks.contains(namespace_tid) {
+        if !self.tasks.is_same_namespace() {
             self.tasks = Tasks::of(self.pid).unwrap_or_default();
         }
         self.tasks.tid(namespace_tid)
@@ -211,15 +244,14 @@ impl Threads {
     }
 }
 
-/// Those that have a thread: a thread state is made before its thread starts, and has no `pthread_t` until
-/// then (3.11 on), or its maker's (to 3.10, `new_threadstate` in CPython `Python/pystate.c`).
-fn started(headers: Vec<ThreadHeader>) -> Vec<ThreadHeader> {
+/// Keeps those that have a thread: a thread state is made before its thread starts, and has no `pthread_t`
+/// until then (3.11 on), or its maker's (to 3.10, `new_threadstate` in CPython `Python/pystate.c`).
+fn keep_started(headers: &mut Vec<ThreadHeader>) {
     let mut makers = HashMap::<u64, usize>::new();
-    for header in &headers {
+    for header in headers.iter() {
         *makers.entry(header.pthread).or_default() += 1;
     }
-    let is_started = |header: &ThreadHeader| {
+    headers.retain(|header| {
         header.pthread != 0 && (makers[&header.pthread] == 1 || !header.frame_pointer.is_null())
-    };
-    headers.into_iter().filter(is_started).collect()
+    });
 }

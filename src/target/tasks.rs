@@ -7,6 +7,7 @@ use crate::units::{NamespaceTid, Pid, Tid};
 /// The threads of a process, by the ids that the process itself sees.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
+    is_same_namespace: bool,
     by_namespace_tid: HashMap<NamespaceTid, Tid>,
 }
 
@@ -18,10 +19,10 @@ impl Tasks {
     /// When the process is gone, or its /proc directory cannot be read.
     pub fn of(pid: Pid) -> procfs::ProcResult<Self> {
         let process = procfs::process::Process::new(pid.raw())?;
-        let same_namespace = process.status()?.nspid.is_none_or(|ids| ids.len() <= 1);
+        let is_same_namespace = process.status()?.nspid.is_none_or(|ids| ids.len() <= 1);
         let mut by_namespace_tid = HashMap::new();
         for task in process.tasks()?.flatten() {
-            let namespace_tid = if same_namespace {
+            let namespace_tid = if is_same_namespace {
                 Some(task.tid)
             } else {
                 task.status().ok().and_then(|status| status.nspid?.last().copied())
@@ -30,11 +31,20 @@ impl Tasks {
                 by_namespace_tid.insert(NamespaceTid::new(namespace_tid), Tid::new(task.tid));
             }
         }
-        Ok(Tasks { by_namespace_tid })
+        Ok(Tasks { is_same_namespace, by_namespace_tid })
+    }
+
+    /// Whether the process counts its threads as gilspy does: then the two ids are the same, also of threads
+    /// that have come since.
+    pub fn is_same_namespace(&self) -> bool {
+        self.is_same_namespace
     }
 
     /// The host's id of the thread that the target knows by `namespace_tid`.
     pub fn tid(&self, namespace_tid: NamespaceTid) -> Option<Tid> {
+        if self.is_same_namespace {
+            return Some(Tid::new(namespace_tid.raw()));
+        }
         self.by_namespace_tid.get(&namespace_tid).copied()
     }
 

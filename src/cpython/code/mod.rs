@@ -1,21 +1,24 @@
 //! Code objects: their names, files and lines, decoded once and kept.
 //!
 //! A code object's address says little about what it is: a program that makes and drops functions puts
-//! one at the address of another, with its name and tables at the old addresses too. So every use
-//! compares what identifies a code object, down to the length and hash of its strings.
+//! one at the address of another, with its name and tables at the old addresses too. So what identifies a
+//! code object is compared, down to the length and hash of its strings: at each use at first. An address
+//! that has been the same for long enough is settled: it is trusted, and compared a few times a second
+//! ([`CodeCache::confirm`]); where it changed, what was made of it since the last time is in doubt.
 
 mod line_table;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::decode::{pointer_at, u32_at};
 use super::frames::RawFrame;
 use super::layout::{Instruction, Layout};
 use super::objects::{ObjectError, read_bytes, read_str};
-use crate::sample::Frame;
+use crate::sample::{Frame, UNKNOWN_NAME};
 use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::Address;
+
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// The longest code object header read, in bytes.
 const MAX_HEADER: usize = 256;
@@ -28,6 +31,12 @@ const MAX_CODES: usize = 100_000;
 
 /// Lines kept for one code object at most; beyond it they are looked up each time.
 const MAX_LINES: usize = 10_000;
+
+/// How many comparisons in a row have to agree before a code object is settled.
+const AGREEMENTS: u32 = 8;
+
+/// How much longer it takes, after each change, until an address is settled again.
+const DISTRUST: u32 = 8;
 
 /// What tells one code object from another at the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,76 +57,198 @@ struct Code {
     file: Arc<str>,
     line_table: Vec<u8>,
     lines: HashMap<u32, Option<u32>>,
+    trust: Trust,
+}
+
+/// How far the code object at an address can be expected to stay the same.
+#[derive(Debug, Clone, Copy)]
+struct Trust {
+    agreed: u32,
+    needed: u32,
+    is_settled: bool,
 }
 
 /// The code objects met so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CodeCache {
+    unknown: Arc<str>,
     codes: HashMap<Address, Code>,
+    /// Those that are not settled yet.
+    unsettled: Vec<Address>,
+    wanted: Vec<Address>,
     identities: Vec<(Address, Identity)>,
 }
 
-impl CodeCache {
-    /// Names, files and lines of a stack, innermost frame first. A code object that cannot be read
-    /// leaves a frame that says so.
-    ///
-    /// # Errors
-    /// When the target is gone or refuses.
-    pub fn name_stack(
-        &mut self,
-        memory: &impl ReadMemory,
-        layout: &Layout,
-        stack: &[RawFrame],
-        frames: &mut Vec<Frame>,
-    ) -> Result<(), ReadError> {
-        self.verify(memory, layout, stack)?;
-        frames.clear();
-        frames.extend(stack.iter().map(|raw| self.name_frame(layout, raw)));
-        Ok(())
+impl Default for CodeCache {
+    fn default() -> Self {
+        CodeCache {
+            unknown: UNKNOWN_NAME.into(),
+            codes: HashMap::default(),
+            unsettled: Vec::new(),
+            wanted: Vec::new(),
+            identities: Vec::new(),
+        }
     }
+}
 
-    fn name_frame(&mut self, layout: &Layout, raw: &RawFrame) -> Frame {
+impl CodeCache {
+    /// The name, file and line of a frame, whose code object has to be verified before; one that could not be
+    /// read gives a frame that says so.
+    pub fn name_frame(&mut self, layout: &Layout, raw: &RawFrame) -> Frame {
         let Some(code) = self.codes.get_mut(&raw.code) else {
-            return Frame { function: "<unknown>".into(), file: "<unknown>".into(), line: None };
+            return Frame {
+                function: Arc::clone(&self.unknown),
+                file: Arc::clone(&self.unknown),
+                line: None,
+            };
         };
         let line = instruction_offset(layout, raw).and_then(|offset| code.line(layout, offset));
         Frame { function: Arc::clone(&code.function), file: Arc::clone(&code.file), line }
     }
 
-    /// Makes sure that what is kept of the stack's code objects is what is there now.
-    fn verify(
+    /// Whether a code object is trusted without being looked at.
+    pub fn is_settled(&self, code: Address) -> bool {
+        self.codes.get(&code).is_some_and(|code| code.trust.is_settled)
+    }
+
+    /// Makes sure that what is kept of a stack's code objects is what is there now, save for those that are
+    /// settled. Answers whether all were.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub fn verify(
         &mut self,
         memory: &impl ReadMemory,
         layout: &Layout,
         stack: &[RawFrame],
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         if self.codes.len() > MAX_CODES {
             self.codes.clear();
+            self.unsettled.clear();
         }
+        let mut wanted = std::mem::take(&mut self.wanted);
+        wanted.clear();
+        let codes = stack.iter().map(|raw| raw.code).filter(|code| !code.is_null());
+        wanted.extend(codes.filter(|code| !self.is_settled(*code)));
+        let all_settled = wanted.is_empty();
+        if !all_settled {
+            self.verify_each(memory, layout, &mut wanted)?;
+        }
+        self.wanted = wanted;
+        Ok(all_settled)
+    }
+
+    fn verify_each(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        wanted: &mut Vec<Address>,
+    ) -> Result<(), ReadError> {
         let mut identities = std::mem::take(&mut self.identities);
-        read_identities(memory, layout, stack, &mut identities)?;
+        read_identities(memory, layout, wanted, &mut identities)?;
         for &(address, identity) in &identities {
-            if self.codes.get(&address).is_some_and(|code| code.identity == identity) {
-                continue;
-            }
-            match Code::read(memory, layout, address, identity) {
-                Ok(code) => self.codes.insert(address, code),
-                Err(ObjectError::Memory(error @ (ReadError::Gone | ReadError::Denied))) => return Err(error),
-                Err(_) => self.codes.remove(&address),
+            let trust = match self.codes.get_mut(&address) {
+                Some(code) if code.identity == identity => {
+                    code.trust.agreed = code.trust.agreed.saturating_add(1);
+                    continue;
+                }
+                Some(code) => code.trust.after_change(),
+                None => {
+                    self.unsettled.push(address);
+                    Trust::default()
+                }
             };
+            let code = match Code::read(memory, layout, address, identity, trust) {
+                Ok(code) => code,
+                Err(ObjectError::Memory(error @ (ReadError::Gone | ReadError::Denied))) => return Err(error),
+                Err(_) => Code::unknown(trust),
+            };
+            self.codes.insert(address, code);
+        }
+        for address in wanted.iter().filter(|address| !has(&identities, **address)) {
+            if let Some(code) = self.codes.get_mut(address) {
+                *code = Code::unknown(code.trust.after_change());
+            }
         }
         self.identities = identities;
         Ok(())
     }
+
+    /// Compares settled code objects with what is there now, answers which have changed, and settles those
+    /// that have been the same for long enough.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub fn confirm(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        codes: &mut Vec<Address>,
+    ) -> Result<Vec<Address>, ReadError> {
+        let mut identities = std::mem::take(&mut self.identities);
+        read_identities(memory, layout, codes, &mut identities)?;
+        let mut changed = Vec::new();
+        for &address in codes.iter() {
+            let now = identities.binary_search_by_key(&address, |(address, _)| *address);
+            let now = now.ok().map(|place| identities[place].1);
+            match self.codes.get_mut(&address) {
+                Some(code) if Some(code.identity) == now => continue,
+                Some(code) => {
+                    *code = Code::unknown(code.trust.after_change());
+                    self.unsettled.push(address);
+                }
+                None => {}
+            }
+            changed.push(address);
+        }
+        self.identities = identities;
+        let known = &mut self.codes;
+        self.unsettled.retain(|address| {
+            known.get_mut(address).is_some_and(|code| {
+                code.trust.is_settled = code.trust.agreed >= code.trust.needed;
+                !code.trust.is_settled
+            })
+        });
+        Ok(changed)
+    }
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Trust { agreed: 0, needed: AGREEMENTS, is_settled: false }
+    }
+}
+
+impl Trust {
+    fn after_change(self) -> Self {
+        Trust { agreed: 0, needed: self.needed.saturating_mul(DISTRUST), is_settled: false }
+    }
+}
+
+fn has(identities: &[(Address, Identity)], address: Address) -> bool {
+    identities.binary_search_by_key(&address, |(address, _)| *address).is_ok()
 }
 
 impl Code {
+    /// A code object that could not be read, or is not what it was: no identity equals its own.
+    fn unknown(trust: Trust) -> Self {
+        Code {
+            identity: Identity::default(),
+            function: UNKNOWN_NAME.into(),
+            file: UNKNOWN_NAME.into(),
+            line_table: Vec::new(),
+            lines: HashMap::default(),
+            trust,
+        }
+    }
+
     /// Reads everything of a code object, and makes sure that it stayed the same meanwhile.
     fn read(
         memory: &impl ReadMemory,
         layout: &Layout,
         address: Address,
         identity: Identity,
+        trust: Trust,
     ) -> Result<Self, ObjectError> {
         let name = match layout.code.qualified_name {
             Some(offset) => memory.read_pointer(address + offset)?,
@@ -127,13 +258,13 @@ impl Code {
         let file = read_str(memory, &layout.unicode, identity.filename)?;
         let line_table = read_bytes(memory, &layout.bytes, identity.line_table, MAX_LINE_TABLE)?;
 
-        let raw = RawFrame { code: address, instruction: 0 };
         let mut now = Vec::new();
-        read_identities(memory, layout, &[raw], &mut now)?;
+        read_identities(memory, layout, &mut vec![address], &mut now)?;
         if now != [(address, identity)] {
             return Err(ObjectError::Implausible(address));
         }
-        Ok(Code { identity, function: function.into(), file: file.into(), line_table, lines: HashMap::new() })
+        let (function, file, lines) = (function.into(), file.into(), HashMap::default());
+        Ok(Code { identity, function, file, line_table, lines, trust })
     }
 
     fn line(&mut self, layout: &Layout, offset: u32) -> Option<u32> {
@@ -149,17 +280,18 @@ impl Code {
     }
 }
 
-/// What identifies each distinct code object of a stack; those that cannot be read are left out.
+/// What identifies each of these code objects, which are sorted and made distinct on the way; those that
+/// cannot be read are left out.
 fn read_identities(
     memory: &impl ReadMemory,
     layout: &Layout,
-    stack: &[RawFrame],
+    codes: &mut Vec<Address>,
     identities: &mut Vec<(Address, Identity)>,
 ) -> Result<(), ReadError> {
+    codes.sort_unstable();
+    codes.dedup();
     identities.clear();
-    identities.extend(stack.iter().map(|raw| (raw.code, Identity::default())));
-    identities.sort_unstable_by_key(|(address, _)| *address);
-    identities.dedup_by_key(|(address, _)| *address);
+    identities.extend(codes.iter().map(|code| (*code, Identity::default())));
 
     let length = (layout.code.extent() as usize).min(MAX_HEADER);
     let mut headers = vec![[0; MAX_HEADER]; identities.len()];

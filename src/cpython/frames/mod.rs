@@ -10,9 +10,9 @@
 mod reading;
 
 use super::layout::{CurrentFrame, Layout};
-use super::threads;
+use super::threads::{self, ThreadHeader};
 use crate::target::memory::{ReadError, ReadMemory, Segment};
-use crate::units::Address;
+use crate::units::{Address, NamespaceTid};
 use reading::{Broken, Plan, Reading, Segments, chunks};
 
 /// Frames read at most, from the innermost outward. Python's own limit is 1,000 unless changed.
@@ -25,12 +25,17 @@ const ATTEMPTS: usize = 8;
 const EXPLORATIONS: usize = 16;
 
 /// One Python call of a stack, as addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RawFrame {
     /// Its code object.
     pub code: Address,
     /// The instruction it is at, as the frame has it: an index (to 3.10) or a pointer (from 3.11 on).
     pub instruction: u64,
+}
+
+impl RawFrame {
+    /// Stands for inner calls that came and went too fast to be read.
+    pub const UNREAD: RawFrame = RawFrame { code: Address::NULL, instruction: 0 };
 }
 
 /// Reads one thread's stack again and again, cheaply.
@@ -41,10 +46,13 @@ pub struct StackReader {
     first: Reading,
     /// The thread state between the two readings.
     middle: Vec<u8>,
+    /// The thread's kernel id, if that is not in the thread state.
+    descriptor: Option<Descriptor>,
     second: Reading,
     /// The outermost frame as it was last seen: the one that a stack has to end at.
     root: Option<Address>,
     stack: Vec<RawFrame>,
+    has_arrived: bool,
 }
 
 impl StackReader {
@@ -55,10 +63,32 @@ impl StackReader {
             plan: Plan::default(),
             first: Reading::default(),
             middle: Vec::new(),
+            descriptor: None,
             second: Reading::default(),
             root: None,
             stack: Vec::new(),
+            has_arrived: false,
         }
+    }
+
+    /// Reads the thread's kernel id along, which is at this offset of its descriptor: see
+    /// [`PthreadTid`](super::threads::PthreadTid).
+    pub fn with_tid_at(mut self, offset: Option<u64>) -> Self {
+        self.descriptor = offset.map(|offset| Descriptor { offset, pthread: 0, tid: None });
+        self
+    }
+
+    /// The thread state as the last reading found it; `None` where it failed.
+    pub fn thread(&self, layout: &Layout) -> Option<ThreadHeader> {
+        if !self.has_arrived {
+            return None;
+        }
+        let mut header = threads::decode(&self.second.header, layout, self.thread)?;
+        if let Some(descriptor) = &self.descriptor {
+            header.native_tid =
+                descriptor.tid.filter(|_| descriptor.pthread == header.pthread && header.pthread != 0);
+        }
+        Some(header)
     }
 
     /// Reads the stack between two other segments, all in one batch: whatever the two enclosing segments
@@ -76,19 +106,33 @@ impl StackReader {
         self.first.prepare(layout, &self.plan);
         self.second.prepare(layout, &self.plan);
         self.middle.resize(layout.thread.extent() as usize, 0);
+        let mut tid = [0; 4];
         let mut segments = Segments::new();
         segments.push(before);
         self.first.add_forward(layout, self.thread, &self.plan, &mut segments);
         segments.push(Segment::new(self.thread, &mut self.middle));
         self.second.add_backward(layout, self.thread, &self.plan, &mut segments);
         segments.push(after);
+        let last = segments.len() - 1;
+        if let Some(Descriptor { offset, pthread, .. }) = self.descriptor {
+            segments.push(Segment::new(Address::new(pthread) + offset, &mut tid));
+        }
         memory.read_batch(&mut segments)?;
 
-        let last = segments.len() - 1;
         let enclosing_arrived = segments[0].arrived && segments[last].arrived;
-        let arrived = segments[1..last].iter().all(|segment| segment.arrived);
+        self.has_arrived = segments[1..last].iter().all(|segment| segment.arrived);
+        let tid_arrived = segments.get(last + 1).is_some_and(|segment| segment.arrived);
         drop(segments);
-        let consistency = if arrived {
+        if let Some(descriptor) = &mut self.descriptor {
+            descriptor.tid = if tid_arrived { threads::decode_tid(tid) } else { None };
+            let pthread =
+                threads::decode(&self.second.header, layout, self.thread).map(|header| header.pthread);
+            if pthread != Some(descriptor.pthread) {
+                // Read along from the next time on.
+                *descriptor = Descriptor { pthread: pthread.unwrap_or(0), tid: None, ..*descriptor };
+            }
+        }
+        let consistency = if self.has_arrived {
             self.compare(layout)
         } else {
             // Something the plan asks for is not mapped any more.
@@ -98,8 +142,8 @@ impl StackReader {
         Ok(Enclosed { enclosing_arrived, consistency })
     }
 
-    /// The stack that the last reading found, innermost call first; without the calls that moved, where
-    /// the reading was [`Consistency::Outer`].
+    /// The stack that the last reading found, innermost call first; [`RawFrame::UNREAD`] stands for the calls
+    /// that moved, where the reading was [`Consistency::Outer`].
     pub fn stack(&self) -> &[RawFrame] {
         &self.stack
     }
@@ -196,12 +240,15 @@ impl StackReader {
         }
         let frames = &self.second.frames;
         let outer = &frames[frames.len() - live..];
+        if !whole {
+            self.stack.push(RawFrame::UNREAD);
+        }
         self.stack.extend(outer.iter().filter(|frame| frame.is_python).map(|frame| frame.raw));
         self.plan.forget_unused(&self.second.frames);
-        match (whole, self.stack.is_empty()) {
+        match (whole, self.stack.len()) {
             (true, _) => Consistency::Whole,
-            (false, false) => Consistency::Outer,
-            (false, true) => Consistency::None,
+            (false, 0 | 1) => Consistency::None,
+            (false, _) => Consistency::Outer,
         }
     }
 
@@ -227,6 +274,17 @@ impl StackReader {
         }
         is_known
     }
+}
+
+/// The C library's descriptor of a thread, its `struct pthread`.
+#[derive(Debug, Clone, Copy)]
+struct Descriptor {
+    /// Where in it the kernel's id is.
+    offset: u64,
+    /// Where it is; zero while that is not known.
+    pthread: u64,
+    /// What the last reading found.
+    tid: Option<NamespaceTid>,
 }
 
 /// How much of a stack two readings agree on; more is greater.

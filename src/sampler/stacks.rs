@@ -1,0 +1,117 @@
+//! From stacks as addresses to stacks as names, each named once: a stack whose code objects are settled is
+//! known by its addresses from then on.
+
+use crate::cpython::code::CodeCache;
+use crate::cpython::frames::RawFrame;
+use crate::cpython::layout::Layout;
+use crate::sample::{StackIndex, StackTable};
+use crate::target::memory::{ReadError, ReadMemory};
+use crate::units::Address;
+
+type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Stacks known by their addresses at most; beyond it they are named anew.
+const MAX_KNOWN: usize = 65_536;
+
+/// Uses after which the trusted code objects are looked at early.
+const MAX_USES: usize = 1 << 16;
+
+/// Names stacks.
+#[derive(Debug, Default)]
+pub(super) struct Stacks {
+    codes: CodeCache,
+    table: StackTable,
+    known: HashMap<Box<[RawFrame]>, Known>,
+    /// Code objects that were trusted since the last confirmation, and what for.
+    uses: Vec<(Address, StackIndex)>,
+    doubtful: Vec<StackIndex>,
+    confirmations: u32,
+}
+
+/// A stack whose name is known.
+#[derive(Debug)]
+struct Known {
+    index: StackIndex,
+    /// The confirmation after which it was last noted as used.
+    noted: u32,
+}
+
+impl Stacks {
+    /// Every stack named so far.
+    pub(super) fn table(&self) -> &StackTable {
+        &self.table
+    }
+
+    /// The same, when there is nothing more to name.
+    pub(super) fn into_table(self) -> StackTable {
+        self.table
+    }
+
+    /// The place of a stack in the table.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub(super) fn name(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        stack: &[RawFrame],
+    ) -> Result<StackIndex, ReadError> {
+        if self.uses.len() > MAX_USES {
+            self.look_again(memory, layout)?;
+        }
+        if let Some(known) = self.known.get_mut(stack) {
+            let index = known.index;
+            if known.noted != self.confirmations {
+                known.noted = self.confirmations;
+                self.note(stack, index);
+            }
+            return Ok(index);
+        }
+        let all_settled = self.codes.verify(memory, layout, stack)?;
+        let index = self.table.intern(stack.iter().map(|raw| self.codes.name_frame(layout, raw)));
+        self.note(stack, index);
+        if all_settled {
+            if self.known.len() == MAX_KNOWN {
+                self.known.clear();
+            }
+            self.known.insert(stack.into(), Known { index, noted: self.confirmations });
+        }
+        Ok(index)
+    }
+
+    fn note(&mut self, stack: &[RawFrame], index: StackIndex) {
+        let settled = stack.iter().map(|raw| raw.code).filter(|code| self.codes.is_settled(*code));
+        self.uses.extend(settled.map(|code| (code, index)));
+    }
+
+    /// Looks again at what was trusted since the last time. Answers the stacks that are in doubt because one
+    /// of their code objects is no longer what it was.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub(super) fn confirm(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+    ) -> Result<Vec<StackIndex>, ReadError> {
+        self.look_again(memory, layout)?;
+        self.doubtful.sort_unstable();
+        self.doubtful.dedup();
+        Ok(std::mem::take(&mut self.doubtful))
+    }
+
+    fn look_again(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<(), ReadError> {
+        self.confirmations = self.confirmations.wrapping_add(1);
+        let mut codes: Vec<Address> = self.uses.iter().map(|(code, _)| *code).collect();
+        let changed = self.codes.confirm(memory, layout, &mut codes)?;
+        if !changed.is_empty() {
+            let has_changed = |code: &Address| changed.binary_search(code).is_ok();
+            let doubtful = self.uses.iter().filter(|(code, _)| has_changed(code));
+            self.doubtful.extend(doubtful.map(|(_, index)| *index));
+            self.known.retain(|stack, _| !stack.iter().any(|raw| has_changed(&raw.code)));
+        }
+        self.uses.clear();
+        Ok(())
+    }
+}
