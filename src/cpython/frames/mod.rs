@@ -13,7 +13,7 @@ use super::layout::{CurrentFrame, Layout};
 use super::threads::{self, ThreadHeader};
 use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::{Address, NamespaceTid};
-use reading::{Broken, Plan, Reading, Segments, chunks};
+use reading::{Broken, MAX_FRAME, Middle, Plan, Reading, Segments, chunks, decode_frame, frame_bytes};
 
 /// Frames read at most, from the innermost outward. Python's own limit is 1,000 unless changed.
 pub const MAX_FRAMES: usize = 4096;
@@ -44,8 +44,8 @@ pub struct StackReader {
     thread: Address,
     plan: Plan,
     first: Reading,
-    /// The thread state between the two readings.
-    middle: Vec<u8>,
+    /// What is read between the two readings.
+    middle: Middle,
     /// The thread's kernel id, if that is not in the thread state.
     descriptor: Option<Descriptor>,
     second: Reading,
@@ -62,7 +62,7 @@ impl StackReader {
             thread,
             plan: Plan::default(),
             first: Reading::default(),
-            middle: Vec::new(),
+            middle: Middle::default(),
             descriptor: None,
             second: Reading::default(),
             root: None,
@@ -105,12 +105,12 @@ impl StackReader {
     ) -> Result<Enclosed, ReadError> {
         self.first.prepare(layout, &self.plan);
         self.second.prepare(layout, &self.plan);
-        self.middle.resize(layout.thread.extent() as usize, 0);
+        self.middle.prepare(layout, &self.plan);
         let mut tid = [0; 4];
         let mut segments = Segments::new();
         segments.push(before);
         self.first.add_forward(layout, self.thread, &self.plan, &mut segments);
-        segments.push(Segment::new(self.thread, &mut self.middle));
+        self.middle.add(layout, self.thread, &self.plan, &mut segments);
         self.second.add_backward(layout, self.thread, &self.plan, &mut segments);
         segments.push(after);
         let last = segments.len() - 1;
@@ -190,11 +190,13 @@ impl StackReader {
         self.plan.set_chunks(chunks(memory, &thread)?);
         for _ in 0..EXPLORATIONS {
             self.first.prepare(layout, &self.plan);
+            self.middle.prepare(layout, &self.plan);
             let mut segments = Segments::new();
             self.first.add_forward(layout, self.thread, &self.plan, &mut segments);
+            self.middle.add(layout, self.thread, &self.plan, &mut segments);
             memory.read_batch(&mut segments)?;
             drop(segments);
-            match self.first.walk(layout, &self.plan) {
+            match self.first.walk(layout, self.thread, &self.plan, &self.middle) {
                 Err(Broken::Uncovered(frame)) => self.follow_uncovered(memory, layout, frame)?,
                 Ok(()) | Err(Broken::Torn) => break,
             }
@@ -209,13 +211,18 @@ impl StackReader {
         layout: &Layout,
         mut frame: Address,
     ) -> Result<(), ReadError> {
-        while !frame.is_null() && self.plan.loose.len() < MAX_FRAMES {
-            if self.plan.covers(frame, layout.frame.size) || self.plan.loose.contains(&frame) {
+        let mut bytes = [0; MAX_FRAME];
+        let bytes = &mut bytes[..frame_bytes(layout)];
+        for _ in 0..MAX_FRAMES {
+            let plan = &self.plan;
+            let is_covered = plan.covers(frame, layout.frame.size) || plan.loose.contains(&frame);
+            if is_covered || frame.is_null() || plan.loose.len() + plan.foreign.len() > MAX_FRAMES {
                 break;
             }
-            let previous = memory.read_pointer(frame + layout.frame.previous)?;
-            self.plan.loose.push(frame);
-            frame = previous;
+            memory.read(frame, bytes)?;
+            let Some(found) = decode_frame(&layout.frame, frame, bytes) else { break };
+            self.plan.add_frame(layout, self.thread, frame, found.is_python);
+            frame = found.previous;
         }
         Ok(())
     }
@@ -225,7 +232,7 @@ impl StackReader {
     fn compare(&mut self, layout: &Layout) -> Consistency {
         self.stack.clear();
         for reading in [&mut self.first, &mut self.second] {
-            if reading.walk(layout, &self.plan).is_err() {
+            if reading.walk(layout, self.thread, &self.plan, &self.middle).is_err() {
                 return Consistency::None;
             }
         }
@@ -256,7 +263,7 @@ impl StackReader {
     /// were left lie about above the top, and others are written over them: a walk that starts at one goes
     /// astray, and two walks may go astray alike.
     fn was_live(&self, layout: &Layout, frame: Address) -> bool {
-        [&self.first.header, &self.middle, &self.second.header].into_iter().all(|header| {
+        [&self.first.header, &self.middle.thread, &self.second.header].into_iter().all(|header| {
             match threads::data_stack(layout, header) {
                 Some(stack) => !(stack.top..stack.limit).contains(&frame),
                 None => true,

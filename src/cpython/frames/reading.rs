@@ -19,7 +19,10 @@ const MAX_DATA_STACK: u64 = 2 << 20;
 const MAX_CHUNKS: usize = 64;
 
 /// The longest frame header read, in bytes: 360 in 3.7.
-const MAX_FRAME: usize = 384;
+pub(super) const MAX_FRAME: usize = 384;
+
+/// How much of a thread state is read at most, in bytes: with its `base_frame`, which is at 888 in 3.15.
+const MAX_THREAD: usize = 2048;
 
 /// `_PyCFrame`s of a thread read at once.
 const CFRAMES: usize = 3;
@@ -52,8 +55,21 @@ pub(super) struct Plan {
     cframes: ArrayVec<Address, CFRAMES>,
     /// Pieces of the data stack: start and length in bytes.
     pub(super) chunks: Chunks,
-    /// Frames that lie elsewhere.
+    /// Python calls that lie elsewhere.
     pub(super) loose: SmallVec<[Address; 8]>,
+    /// Frames that belong to the C stack or to the interpreter, and lie elsewhere.
+    pub(super) foreign: SmallVec<[Address; 4]>,
+    /// How many bytes from the thread state on are read: with the interpreter's own frames that lie there.
+    pub(super) thread_bytes: usize,
+}
+
+/// What is read once, between the two readings. A foreign frame is no call, it only leads from one to the
+/// next; that both readings see the same calls on either side of it is witness enough.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Middle {
+    /// The thread state, with what lies behind it.
+    pub(super) thread: Vec<u8>,
+    foreign: Vec<u8>,
 }
 
 /// One of the two readings.
@@ -70,14 +86,14 @@ pub(super) struct Reading {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Linked {
     pub(super) address: Address,
-    previous: Address,
+    pub(super) previous: Address,
     pub(super) raw: RawFrame,
     pub(super) is_python: bool,
 }
 
 /// Why a walk along the frames ended before the outermost.
 pub(super) enum Broken {
-    /// The plan does not cover this frame.
+    /// The plan does not cover this frame, or takes it for something else.
     Uncovered(Address),
     /// The thread moved on between two pieces.
     Torn,
@@ -106,8 +122,25 @@ impl Plan {
     /// Loose frames that are no longer part of the stack are read a few times more, since calls come back to
     /// the same places; but not for ever.
     pub(super) fn forget_unused(&mut self, frames: &[Linked]) {
-        if self.loose.len() > frames.len() + UNUSED_FRAMES {
-            self.loose.retain(|loose| frames.iter().any(|frame| frame.address == *loose));
+        if self.loose.len() + self.foreign.len() > frames.len() + UNUSED_FRAMES {
+            let is_used = |known: &mut Address| frames.iter().any(|frame| frame.address == *known);
+            self.loose.retain(is_used);
+            self.foreign.retain(is_used);
+        }
+    }
+
+    /// Adds a frame that lies outside the data stack.
+    pub(super) fn add_frame(&mut self, layout: &Layout, thread: Address, frame: Address, is_python: bool) {
+        let length = frame_bytes(layout);
+        let end =
+            frame.offset_from(thread).map_or(usize::MAX, |offset| offset as usize).saturating_add(length);
+        self.foreign.retain(|known| *known != frame);
+        if is_python {
+            self.loose.push(frame);
+        } else if end <= MAX_THREAD {
+            self.thread_bytes = self.thread_bytes.max(end);
+        } else {
+            self.foreign.push(frame);
         }
     }
 
@@ -121,6 +154,37 @@ impl Plan {
 impl Linked {
     pub(super) fn links_as(&self, other: &Linked) -> bool {
         (self.address, self.previous, self.raw.code) == (other.address, other.previous, other.raw.code)
+    }
+}
+
+impl Middle {
+    /// Makes room for what the plan asks for.
+    pub(super) fn prepare(&mut self, layout: &Layout, plan: &Plan) {
+        self.thread.resize(plan.thread_bytes.max(layout.thread.extent() as usize), 0);
+        self.foreign.resize(plan.foreign.len() * frame_bytes(layout), 0);
+    }
+
+    /// Asks for it.
+    pub(super) fn add<'a>(
+        &'a mut self,
+        layout: &Layout,
+        thread: Address,
+        plan: &Plan,
+        segments: &mut Segments<'a>,
+    ) {
+        segments.push(Segment::new(thread, &mut self.thread));
+        for (&frame, bytes) in plan.foreign.iter().zip(self.foreign.chunks_exact_mut(frame_bytes(layout))) {
+            segments.push(Segment::new(frame, bytes));
+        }
+    }
+
+    fn frame(&self, layout: &Layout, thread: Address, plan: &Plan, frame: Address) -> Option<&[u8]> {
+        let length = frame_bytes(layout);
+        if let Some(place) = plan.foreign.iter().position(|known| *known == frame) {
+            return self.foreign.chunks_exact(length).nth(place);
+        }
+        let start = usize::try_from(frame.offset_from(thread)?).ok()?;
+        self.thread.get(start..start.checked_add(length)?)
     }
 }
 
@@ -159,7 +223,13 @@ impl Reading {
     }
 
     /// Follows the frames through the bytes that arrived.
-    pub(super) fn walk(&mut self, layout: &Layout, plan: &Plan) -> Result<(), Broken> {
+    pub(super) fn walk(
+        &mut self,
+        layout: &Layout,
+        thread: Address,
+        plan: &Plan,
+        middle: &Middle,
+    ) -> Result<(), Broken> {
         self.frames.clear();
         let mut next = self.innermost(layout, plan).ok_or(Broken::Torn)?;
         let mut loose_seen = 0;
@@ -168,10 +238,14 @@ impl Reading {
                 // Deeper than that, or a frame that was used anew while it was read leads back inward.
                 return if self.are_distinct() { Ok(()) } else { Err(Broken::Torn) };
             }
-            let bytes = (self.frame_in_chunks(layout, plan, next))
-                .or_else(|| self.loose_frame(layout, plan, next, &mut loose_seen))
-                .ok_or(Broken::Uncovered(next))?;
-            let frame = decode(&layout.frame, next, bytes).ok_or(Broken::Torn)?;
+            let own = (self.frame_in_chunks(layout, plan, next))
+                .or_else(|| self.loose_frame(layout, plan, next, &mut loose_seen));
+            let bytes = own.or_else(|| middle.frame(layout, thread, plan, next));
+            let frame = decode_frame(&layout.frame, next, bytes.ok_or(Broken::Uncovered(next))?);
+            let frame = frame.ok_or(Broken::Torn)?;
+            if own.is_none() && frame.is_python {
+                return Err(Broken::Uncovered(next));
+            }
             self.frames.push(frame);
             next = frame.previous;
         }
@@ -258,11 +332,11 @@ fn add_frames<'a>(
     }
 }
 
-fn frame_bytes(layout: &Layout) -> usize {
+pub(super) fn frame_bytes(layout: &Layout) -> usize {
     (layout.frame.size as usize).min(MAX_FRAME)
 }
 
-fn decode(layout: &FrameLayout, address: Address, bytes: &[u8]) -> Option<Linked> {
+pub(super) fn decode_frame(layout: &FrameLayout, address: Address, bytes: &[u8]) -> Option<Linked> {
     let is_python = match layout.owner {
         Some(offset) => u8_at(bytes, offset)? < FIRST_FOREIGN_OWNER,
         None => true,
