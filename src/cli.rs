@@ -9,7 +9,7 @@ use crate::units::Pid;
 
 /// Shows who holds the GIL of a running CPython process, and what it does meanwhile
 ///
-/// gilspy looks from outside: the process is neither restarted nor changed nor paused.
+/// gilspy looks from outside: the process is neither restarted nor changed, nor paused unless asked for.
 #[derive(Debug, Parser)]
 #[command(name = "gilspy", version, max_term_width = 100)]
 pub struct Cli {
@@ -55,6 +55,15 @@ pub struct RecordArgs {
     #[arg(short, long, value_name = "HZ", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
 
+    /// How much of one CPU gilspy may use; beyond it, it looks less often and says so. From 100 on it waits
+    /// busily at high rates, which keeps a CPU to itself
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = parse_percent)]
+    pub max_overhead: f64,
+
+    /// Whether to pause it meanwhile.
+    #[command(flatten)]
+    pub pausing: Pausing,
+
     /// Where to write; without it, gilspy-PID-TIME.svg and gilspy-PID-TIME.timeline.svg here
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -82,6 +91,22 @@ pub struct DumpArgs {
     /// Write JSON
     #[arg(short, long)]
     pub json: bool,
+
+    /// Whether to pause it meanwhile.
+    #[command(flatten)]
+    pub pausing: Pausing,
+}
+
+/// Whether the process is paused while it is looked at.
+#[derive(Debug, Args)]
+pub struct Pausing {
+    /// Pause the process for each look: no stack moves meanwhile, but it runs slower
+    #[arg(long, conflicts_with = "nonblocking")]
+    pub blocking: bool,
+
+    /// Never pause the process; this is the default
+    #[arg(long)]
+    pub nonblocking: bool,
 }
 
 /// What a recording can be written as.
@@ -126,6 +151,13 @@ fn parse_pid(text: &str) -> Result<Pid, String> {
     }
 }
 
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
+    percent
+        .filter(|percent| *percent > 0.0 && percent.is_finite())
+        .ok_or_else(|| "percent of one CPU are a number above 0, such as 5 or 0.5".to_owned())
+}
+
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
     seconds
@@ -157,5 +189,15 @@ mod tests {
         assert!(Cli::try_parse_from(["gilspy", "record", "-p", "1", "--", "x"]).is_err());
         assert!(Cli::try_parse_from(["gilspy", "record", "-p", "0"]).is_err());
         assert!(Cli::try_parse_from(["gilspy", "record", "-p", "1", "-d", "nan"]).is_err());
+    }
+
+    #[test]
+    fn a_limit_is_a_number_of_percent() {
+        let limit = |text| Cli::try_parse_from(["gilspy", "record", "-p", "1", "--max-overhead", text]);
+        for (text, expected) in [("5", 5.0), ("0.5%", 0.5), ("100", 100.0)] {
+            let Ok(Cli { command: Command::Record(record) }) = limit(text) else { panic!("{text}") };
+            assert_eq!(record.max_overhead, expected);
+        }
+        assert!(["0", "-1", "inf", "much"].into_iter().all(|text| limit(text).is_err()));
     }
 }

@@ -5,12 +5,14 @@
 //! times a second: threads and their names by [`Sampler::refresh`], code objects by [`Sampler::confirm`].
 
 mod clock;
+mod overhead;
 mod stacks;
 mod threads;
 
 use std::collections::HashMap;
 
 pub use clock::{Clock, Wakeup};
+pub use overhead::{Exceeded, Overhead, own_cpu};
 pub use threads::{KnownThread, Threads};
 
 use crate::cpython::frames::{Consistency, RawFrame, StackReader};

@@ -8,7 +8,7 @@ use crate::recording::{GilTrack, Holder, ThreadIndex};
 /// One slice of the recording's time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Column {
-    /// Ticks that fell into it; none where the sampler was late for all of them.
+    /// Ticks that fell into it, each as often as it counts; none where the sampler was late for all of them.
     pub ticks: u32,
     /// Ticks at which each thread held the GIL.
     pub held: BTreeMap<ThreadIndex, u32>,
@@ -39,10 +39,10 @@ pub fn columns(gil: &GilTrack, duration: Duration, count: usize) -> Vec<Column> 
     for tick in &gil.ticks {
         let place = u128::from(tick.at.as_nanos()) * count as u128 / length;
         let Some(column) = columns.get_mut((place as usize).min(count.saturating_sub(1))) else { break };
-        column.ticks += 1;
+        column.ticks += tick.weight;
         match tick.holder {
-            Holder::Thread { thread, .. } => *column.held.entry(thread).or_default() += 1,
-            Holder::Unknown => column.unknown += 1,
+            Holder::Thread { thread, .. } => *column.held.entry(thread).or_default() += tick.weight,
+            Holder::Unknown => column.unknown += tick.weight,
             Holder::Nobody | Holder::Disabled => {}
         }
     }

@@ -1,7 +1,8 @@
 //! Numbers out of a recording: shares, rates, and the mix in each column of a timeline.
 //!
 //! A share is of ticks. Ticks fall at random moments, one a period, so the share of ticks that saw
-//! something estimates the share of time it took; ticks whose state could not be read stay in the
+//! something estimates the share of time it took, where each tick stands for its part of the time
+//! ([`GilTick::weight`](crate::recording::GilTick)); ticks whose state could not be read stay in the
 //! denominator, as `unknown`.
 
 mod columns;
@@ -40,19 +41,20 @@ pub struct TopHolder {
 
 /// What the ticks of one GIL add up to.
 pub fn analyse(recording: &Recording, gil: &GilTrack) -> GilAnalysis {
-    let total = gil.ticks.len().max(1) as f64;
+    let total = gil.ticks.iter().map(|tick| u64::from(tick.weight)).sum::<u64>().max(1) as f64;
     let mut analysis = GilAnalysis::default();
     let mut threads = HashMap::<ThreadIndex, u64>::new();
     let mut lines = HashMap::<StackIndex, u64>::new();
     let (mut free, mut unknown) = (0_u64, 0_u64);
     for tick in &gil.ticks {
+        let weight = u64::from(tick.weight);
         match tick.holder {
             Holder::Thread { thread, stack } => {
-                *threads.entry(thread).or_default() += 1;
-                *lines.entry(stack).or_default() += 1;
+                *threads.entry(thread).or_default() += weight;
+                *lines.entry(stack).or_default() += weight;
             }
-            Holder::Nobody => free += 1,
-            Holder::Unknown => unknown += 1,
+            Holder::Nobody => free += weight,
+            Holder::Unknown => unknown += weight,
             Holder::Disabled => {}
         }
     }

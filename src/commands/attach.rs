@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+use crate::cli::Pausing;
 use crate::cpython::locate::{Candidate, LocateError, Located};
 use crate::recording::Target;
 use crate::sampler::Sampler;
 use crate::target::binaries::Mappings;
 use crate::target::memory::ReadError;
 use crate::target::memory::live::LiveMemory;
+use crate::target::pause::Pauser;
 use crate::target::process::{Process, ProcessError};
 use crate::text::visible;
 use crate::units::Pid;
@@ -45,6 +47,11 @@ pub(super) fn attach(pid: Pid) -> Result<Attached> {
             Err(missing) => return Err(missing.explain(&process)),
         }
     }
+}
+
+/// What pauses a process, if it is to be paused.
+pub(super) fn pauser(pausing: &Pausing, pid: Pid) -> Result<Option<Pauser>> {
+    Ok(if pausing.blocking { Some(Pauser::new(pid)?) } else { None })
 }
 
 /// Why an interpreter was not found.

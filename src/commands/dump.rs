@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::attach::{Attached, attach};
+use super::attach::{Attached, attach, pauser};
 use crate::cli::DumpArgs;
 use crate::recording::ThreadIndex;
 use crate::recording::snapshot::{
@@ -15,6 +15,7 @@ use crate::render::dump;
 use crate::sample::{GilSample, Holder, StackTable};
 use crate::sampler::{Clock, KnownThread, Sampler, Wakeup};
 use crate::target::memory::{ReadError, ReadMemory};
+use crate::target::pause::Pauser;
 use crate::units::Timestamp;
 
 /// For how long the GIL is looked at, so that the answer does not hang on one lucky moment.
@@ -27,7 +28,8 @@ const LOOKS_HZ: u32 = 1000;
 pub(super) fn run(args: &DumpArgs) -> Result<u8> {
     let Attached { process, mut sampler, target } = attach(args.pid)?;
     let time = jiff::Timestamp::now();
-    let interpreters = look(&mut sampler).map_err(|error| match error {
+    let pauser = pauser(&args.pausing, args.pid)?;
+    let interpreters = look(&mut sampler, pauser.as_ref()).map_err(|error| match error {
         ReadError::Gone => anyhow!("pid {} ended while gilspy was looking at it", args.pid),
         ReadError::Denied => process.denied().into(),
         other => anyhow!("pid {} cannot be read any more: {other}", args.pid),
@@ -48,19 +50,24 @@ pub(super) fn run(args: &DumpArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn look<M: ReadMemory>(sampler: &mut Sampler<M>) -> Result<Vec<InterpreterSnapshot>, ReadError> {
+fn look<M: ReadMemory>(
+    sampler: &mut Sampler<M>,
+    pauser: Option<&Pauser>,
+) -> Result<Vec<InterpreterSnapshot>, ReadError> {
     let mut gils = vec![GilSnapshot::default(); sampler.gils().len()];
     let mut clock = Clock::start(LOOKS_HZ);
     while clock.now() < Timestamp::from_duration_since_start(SPAN) {
         let Wakeup::Tick(at) = clock.wait(|_| false) else {
             break;
         };
+        let _paused = pauser.and_then(Pauser::pause);
         for (place, gil) in gils.iter_mut().enumerate() {
             let sample = sampler.tick(place)?;
             gil.span = Duration::from_nanos(at.as_nanos());
             count(gil, &sample, sampler.stacks());
         }
     }
+    let _paused = pauser.and_then(Pauser::pause);
     sampler.refresh()?;
     for gil in &mut gils {
         gil.held_by.sort_by_key(|(_, looks)| std::cmp::Reverse(*looks));

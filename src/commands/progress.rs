@@ -43,6 +43,11 @@ impl Progress {
         self.0.set_message(format!("{elapsed:.1} s   GIL {:.0} %", held * 100.0));
     }
 
+    /// Says something that stays.
+    pub(super) fn say(&self, line: &str) {
+        self.0.suspend(|| eprintln!("{line}"));
+    }
+
     /// Takes the line away.
     pub(super) fn finish(&self) {
         self.0.finish_and_clear();
@@ -57,6 +62,8 @@ fn style(bar: &str) -> ProgressStyle {
 
 fn recent_share(ticks: &[GilTick]) -> f64 {
     let recent = &ticks[ticks.len().saturating_sub(RECENT)..];
-    let held = recent.iter().filter(|tick| matches!(tick.holder, Holder::Thread { .. })).count();
-    held as f64 / recent.len().max(1) as f64
+    let weight =
+        |ticks: &mut dyn Iterator<Item = &GilTick>| ticks.map(|tick| f64::from(tick.weight)).sum::<f64>();
+    let held = weight(&mut recent.iter().filter(|tick| matches!(tick.holder, Holder::Thread { .. })));
+    held / weight(&mut recent.iter()).max(1.0)
 }

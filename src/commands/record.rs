@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_gettime};
 
-use super::attach::{Attached, attach};
+use super::attach::{Attached, attach, pauser};
 use super::launch::{Launched, Start, exit_code};
 use super::output::Outputs;
 use super::progress::Progress;
@@ -13,9 +12,10 @@ use super::stop::{OnSignal, Stop, watch};
 use crate::cli::RecordArgs;
 use crate::recording::{Ending, Recorder, Recording, Thread, ThreadIndex};
 use crate::render::summary;
-use crate::sampler::{Clock, KnownThread, Sampler, Wakeup};
+use crate::sampler::{Clock, Exceeded, KnownThread, Overhead, Sampler, Wakeup, own_cpu};
 use crate::target::memory::ReadError;
 use crate::target::memory::live::LiveMemory;
+use crate::target::pause::Pauser;
 use crate::target::process::Process;
 use crate::units::{Pid, Timestamp};
 
@@ -64,7 +64,9 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
     let progress = Progress::start(&target, args, sampler.threads().all().len());
     let mut recorder = Recorder::new(target, args.rate);
     let cpu_before = own_cpu();
-    let mut clock = Clock::start(args.rate);
+    let pauser = pauser(&args.pausing, process.pid())?;
+    let mut overhead = Overhead::new(args.max_overhead / 100.0);
+    let mut clock = clock(args);
     let end = args.duration.map(Timestamp::from_duration_since_start);
     let is_over = |now: Timestamp| end.is_some_and(|end| now >= end);
     take_over(&mut recorder, &sampler, Timestamp::START);
@@ -78,7 +80,7 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
             break Ending::Finished;
         }
         let is_time = at >= next_refresh;
-        let seen = tick(&mut recorder, &mut sampler, at)
+        let seen = tick(&mut recorder, &mut sampler, pauser.as_ref(), at, clock.stride())
             .and_then(|()| if is_time { refresh(&mut recorder, &mut sampler) } else { Ok(()) });
         if let Some(ending) = seen.err().and_then(|error| ending_after(error, &process)) {
             break ending;
@@ -90,6 +92,11 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
             }
             take_over(&mut recorder, &sampler, at);
             progress.show(recorder.so_far(), at);
+            if let Some(exceeded) = overhead.check(Duration::from_nanos(at.as_nanos())) {
+                clock.slow_down(exceeded.divisor);
+                recorder.change_rate(clock.now(), clock.stride());
+                progress.say(&slower(&exceeded, args, clock.stride()));
+            }
         }
     };
     // What is gone by now cannot be looked at again: its last ticks keep what they saw.
@@ -101,6 +108,27 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
     let duration = args.duration.map_or(duration, |wanted| duration.min(wanted));
     let own_cpu = own_cpu().saturating_sub(cpu_before);
     Ok(recorder.finish(sampler.into_stacks(), ending, duration, clock.missed(), own_cpu))
+}
+
+/// Being woken takes longer than the periods of such rates.
+const BUSY_FROM_HZ: u32 = 5000;
+
+/// A clock that waits busily where that is needed and allowed.
+fn clock(args: &RecordArgs) -> Clock {
+    let clock = Clock::start(args.rate);
+    match args.rate >= BUSY_FROM_HZ && args.max_overhead >= 100.0 {
+        true => clock.busy(),
+        false => clock,
+    }
+}
+
+fn slower(exceeded: &Exceeded, args: &RecordArgs, stride: u32) -> String {
+    format!(
+        "gilspy: used {:.1} % of one CPU, more than --max-overhead {}: now {:.0} Hz",
+        exceeded.used * 100.0,
+        args.max_overhead,
+        f64::from(args.rate) / f64::from(stride)
+    )
 }
 
 /// Looks at what changes rarely.
@@ -121,11 +149,18 @@ fn ending_after(error: ReadError, process: &Process) -> Option<Ending> {
 }
 
 /// One tick: every GIL once.
-fn tick(recorder: &mut Recorder, sampler: &mut Sampler<LiveMemory>, at: Timestamp) -> Result<(), ReadError> {
+fn tick(
+    recorder: &mut Recorder,
+    sampler: &mut Sampler<LiveMemory>,
+    pauser: Option<&Pauser>,
+    at: Timestamp,
+    weight: u32,
+) -> Result<(), ReadError> {
+    let _paused = pauser.and_then(Pauser::pause);
     recorder.count_tick();
     for gil in 0..sampler.gils().len() {
         let sample = sampler.tick(gil)?;
-        recorder.add(gil, at, &sample);
+        recorder.add(gil, at, weight, &sample);
         take_over_new(recorder, sampler, at);
     }
     Ok(())
@@ -171,8 +206,4 @@ fn report(recording: &Recording, outputs: Outputs) -> Result<()> {
         eprintln!("{:<12} {}", format.title(), path.display());
     }
     Ok(())
-}
-
-fn own_cpu() -> Duration {
-    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }

@@ -32,6 +32,7 @@ pub(crate) fn with_names(letters: &str, names: [&str; 3]) -> Recording {
         };
         ticks.push(GilTick {
             at: Timestamp::from_nanos_since_start(place as u64 * 1_000_000 + 500_000),
+            weight: 1,
             holder,
         });
     }
@@ -55,6 +56,7 @@ pub(crate) fn with_names(letters: &str, names: [&str; 3]) -> Recording {
         start: jiff::Timestamp::from_second(1_795_183_331).unwrap(),
         duration,
         rate_hz: 1000,
+        rate_changes: Vec::new(),
         ticks: ticks.len() as u64,
         missed_ticks: letters.matches('_').count() as u64,
         torn_ticks: letters.matches('?').count() as u64,

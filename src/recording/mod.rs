@@ -27,6 +27,8 @@ pub struct Recording {
     pub duration: Duration,
     /// The rate that was asked for, in ticks per second.
     pub rate_hz: u32,
+    /// When the rate was lowered so that gilspy's own use of the CPU stays below its limit, and to what.
+    pub rate_changes: Vec<RateChange>,
     /// Moments at which the sampler looked.
     pub ticks: u64,
     /// Moments at which it should have looked and was too late.
@@ -43,6 +45,15 @@ pub struct Recording {
     pub gils: Vec<GilTrack>,
     /// The stacks that the ticks refer to.
     pub stacks: StackTable,
+}
+
+/// The rate from some moment on.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RateChange {
+    /// From when on, in seconds since the start.
+    pub at_s: f64,
+    /// Ticks per second.
+    pub rate_hz: f64,
 }
 
 /// The process that was looked at.
@@ -142,6 +153,8 @@ pub struct GilTrack {
 pub struct GilTick {
     /// When.
     pub at: Timestamp,
+    /// For how many periods of the rate asked for it stands: more than 1 once the rate was lowered.
+    pub weight: u32,
     /// Who held it.
     pub holder: Holder,
 }

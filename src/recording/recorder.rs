@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Ending, GilTick, GilTrack, Holder, Recording, StackIndex, StackTable, Target, Thread, ThreadIndex,
+    Ending, GilTick, GilTrack, Holder, RateChange, Recording, StackIndex, StackTable, Target, Thread,
+    ThreadIndex,
 };
 use crate::sample::GilSample;
 use crate::units::Timestamp;
@@ -26,6 +27,7 @@ impl Recorder {
             start: jiff::Timestamp::now(),
             duration: Duration::ZERO,
             rate_hz,
+            rate_changes: Vec::new(),
             ticks: 0,
             missed_ticks: 0,
             torn_ticks: 0,
@@ -92,14 +94,20 @@ impl Recorder {
         }
     }
 
-    /// Takes over what a tick saw of one GIL.
-    pub fn add(&mut self, gil: usize, at: Timestamp, sample: &GilSample) {
+    /// Notes that from now on a tick stands for so many periods of the rate asked for.
+    pub fn change_rate(&mut self, at: Timestamp, weight: u32) {
+        let rate_hz = f64::from(self.recording.rate_hz) / f64::from(weight.max(1));
+        self.recording.rate_changes.push(RateChange { at_s: at.as_secs_f64(), rate_hz });
+    }
+
+    /// Takes over what a tick saw of one GIL; the tick stands for `weight` periods.
+    pub fn add(&mut self, gil: usize, at: Timestamp, weight: u32, sample: &GilSample) {
         let holder = sample.holder;
         if holder == Holder::Unknown {
             self.recording.torn_ticks += 1;
         }
         let track = &mut self.recording.gils[gil];
-        track.ticks.push(GilTick { at, holder });
+        track.ticks.push(GilTick { at, weight, holder });
         track.enabled =
             track.enabled && holder != Holder::Disabled || matches!(holder, Holder::Thread { .. });
         if let Some(switch_interval) = sample.switch_interval {
@@ -155,7 +163,7 @@ mod tests {
     fn handovers_are_those_between_the_first_tick_and_the_last() {
         let mut recorder = recorder();
         for number in [Some(1000), None, Some(1010), Some(1017)] {
-            recorder.add(0, Timestamp::START, &sample(Holder::Nobody, number));
+            recorder.add(0, Timestamp::START, 1, &sample(Holder::Nobody, number));
         }
         assert_eq!(recorder.so_far().gils[0].handovers, 17);
     }
@@ -167,10 +175,10 @@ mod tests {
         let frame = |function: &str| Frame { function: function.into(), file: "f".into(), line: None };
         let (sure, doubtful) = (stacks.intern([frame("sure")]), stacks.intern([frame("doubtful")]));
         let held = |stack| Holder::Thread { thread: ThreadIndex(0), stack };
-        recorder.add(0, Timestamp::START, &sample(held(doubtful), Some(1)));
+        recorder.add(0, Timestamp::START, 1, &sample(held(doubtful), Some(1)));
         recorder.confirm(&[]);
         for stack in [sure, doubtful] {
-            recorder.add(0, Timestamp::START, &sample(held(stack), Some(1)));
+            recorder.add(0, Timestamp::START, 1, &sample(held(stack), Some(1)));
         }
         recorder.confirm(&[doubtful]);
         let holders: Vec<Holder> = recorder.so_far().gils[0].ticks.iter().map(|tick| tick.holder).collect();
@@ -180,8 +188,8 @@ mod tests {
     #[test]
     fn nobody_and_unknown_stay_apart() {
         let mut recorder = recorder();
-        recorder.add(0, Timestamp::START, &sample(Holder::Nobody, Some(1)));
-        recorder.add(0, Timestamp::START, &sample(Holder::Unknown, None));
+        recorder.add(0, Timestamp::START, 1, &sample(Holder::Nobody, Some(1)));
+        recorder.add(0, Timestamp::START, 1, &sample(Holder::Unknown, None));
         let holders: Vec<Holder> = recorder.so_far().gils[0].ticks.iter().map(|tick| tick.holder).collect();
         assert_eq!(holders, [Holder::Nobody, Holder::Unknown]);
         assert_eq!(recorder.so_far().torn_ticks, 1);

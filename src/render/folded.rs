@@ -1,5 +1,5 @@
-//! Folded stacks: a line a stack, outermost call first, with the ticks it held the GIL. What flame graph
-//! tools read, and what our own flame graph is made from.
+//! Folded stacks: a line a stack, outermost call first, with the ticks it held the GIL (each as often
+//! as it counts, where the rate was lowered). What flame graph tools read, and what our own is made from.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -35,7 +35,7 @@ fn count(gil: &GilTrack) -> BTreeMap<(ThreadIndex, StackIndex), u64> {
     let mut counts = BTreeMap::new();
     for tick in &gil.ticks {
         if let Holder::Thread { thread, stack } = tick.holder {
-            *counts.entry((thread, stack)).or_default() += 1;
+            *counts.entry((thread, stack)).or_default() += u64::from(tick.weight);
         }
     }
     counts

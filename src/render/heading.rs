@@ -40,7 +40,9 @@ pub(super) fn start(recording: &Recording) -> String {
 pub(super) fn ticks(recording: &Recording) -> String {
     let Recording { ticks, missed_ticks, torn_ticks, .. } = recording;
     let plural = if *ticks == 1 { "" } else { "s" };
-    format!("{ticks} tick{plural}, {missed_ticks} missed, {torn_ticks} torn")
+    let lowered = recording.rate_changes.last();
+    let lowered = lowered.map_or_else(String::new, |change| format!(", lowered to {:.0} Hz", change.rate_hz));
+    format!("{ticks} tick{plural}, {missed_ticks} missed, {torn_ticks} torn{lowered}")
 }
 
 /// `10.0 s`, `250 ms`.

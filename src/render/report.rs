@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::analysis::{GilAnalysis, TopHolder, analyse, overhead_cpu, threads_of};
-use crate::recording::{GilTrack, Recording, Target, Thread, ThreadIndex};
+use crate::recording::{GilTrack, RateChange, Recording, Target, Thread, ThreadIndex};
 use crate::units::Tid;
 
 /// Lines of code listed at most.
@@ -26,16 +26,17 @@ pub fn write(recording: &Recording, writer: &mut impl Write) -> Result<()> {
 struct Report<'a> {
     schema: u32,
     target: &'a Target,
-    recording: Figures,
+    recording: Figures<'a>,
     interpreters: Vec<Interpreter<'a>>,
     verdict: Option<()>,
 }
 
 #[derive(Serialize)]
-struct Figures {
+struct Figures<'a> {
     start: String,
     duration_s: f64,
     rate_hz: u32,
+    rate_changes: &'a [RateChange],
     ticks: u64,
     missed_ticks: u64,
     torn_ticks: u64,
@@ -103,6 +104,7 @@ impl<'a> Report<'a> {
                 start: recording.start.to_string(),
                 duration_s: recording.duration.as_secs_f64(),
                 rate_hz: recording.rate_hz,
+                rate_changes: &recording.rate_changes,
                 ticks: recording.ticks,
                 missed_ticks: recording.missed_ticks,
                 torn_ticks: recording.torn_ticks,

@@ -12,12 +12,21 @@ use crate::units::Timestamp;
 /// The longest uninterrupted sleep, so that a request to stop is noticed soon.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
+/// The lowest rate is one a second, or so.
+const MAX_STRIDE: u64 = 1_000_000;
+
+/// Turns of a busy wait between two looks at the request to stop.
+const BUSY_TURNS: u32 = 64;
+
 /// The clock of one recording. Its ticks are absolute moments: a late one delays none after it.
 #[derive(Debug)]
 pub struct Clock {
     start: Duration,
     period_ns: u64,
     next_period: u64,
+    /// Periods that make one tick.
+    stride: u64,
+    is_busy: bool,
     missed: u64,
     random: fastrand::Rng,
 }
@@ -40,9 +49,28 @@ impl Clock {
             start: monotonic(),
             period_ns: 1_000_000_000 / u64::from(rate_hz.max(1)),
             next_period: 0,
+            stride: 1,
+            is_busy: false,
             missed: 0,
             random: fastrand::Rng::new(),
         }
+    }
+
+    /// Waits without sleeping: being woken takes longer than the periods of high rates, but this uses a whole
+    /// CPU.
+    pub fn busy(mut self) -> Self {
+        self.is_busy = true;
+        self
+    }
+
+    /// From now on ticks so many times less often.
+    pub fn slow_down(&mut self, divisor: u64) {
+        self.stride = self.stride.saturating_mul(divisor.max(1)).min(MAX_STRIDE);
+    }
+
+    /// How many periods of the rate asked for one tick stands for.
+    pub fn stride(&self) -> u32 {
+        self.stride as u32
     }
 
     /// Time since the start.
@@ -50,7 +78,7 @@ impl Clock {
         Timestamp::from_duration_since_start(monotonic().saturating_sub(self.start))
     }
 
-    /// Periods that went by without a tick, because it was too late for one.
+    /// Ticks that were left out because it was too late for them.
     pub fn missed(&self) -> u64 {
         self.missed
     }
@@ -64,21 +92,24 @@ impl Clock {
             }
             let now = self.now();
             // Woken more than a period late: that tick is missed, not made up for.
-            if now.as_nanos() - deadline <= self.period_ns {
+            if now.as_nanos() - deadline <= self.period_ns * self.stride {
                 return Wakeup::Tick(now);
             }
             self.missed += 1;
         }
     }
 
-    /// A moment inside the next period that is not over yet; what is over is missed.
+    /// A moment inside the next period (or as many as make a tick) that is not over yet; what is over is
+    /// missed.
     fn next_deadline(&mut self) -> u64 {
+        let length = self.period_ns * self.stride;
         loop {
             let now = self.now().as_nanos();
-            let period = self.next_period.max(now / self.period_ns);
-            self.missed += period - self.next_period;
-            self.next_period = period + 1;
-            let deadline = period * self.period_ns + self.random.u64(0..self.period_ns.max(1));
+            let over = (now / self.period_ns).saturating_sub(self.next_period) / self.stride;
+            self.missed += over;
+            let period = self.next_period + over * self.stride;
+            self.next_period = period + self.stride;
+            let deadline = period * self.period_ns + self.random.u64(0..length.max(1));
             if deadline >= now {
                 return deadline;
             }
@@ -95,6 +126,10 @@ impl Clock {
             let now = now.as_nanos();
             if now >= deadline_ns {
                 return true;
+            }
+            if self.is_busy {
+                (0..BUSY_TURNS).for_each(|_| std::hint::spin_loop());
+                continue;
             }
             let next = deadline_ns.min(now + LONGEST_SLEEP.as_nanos() as u64);
             let until = TimeSpec::from_duration(self.start + Duration::from_nanos(next));
@@ -140,6 +175,24 @@ mod tests {
             let inside = deadlines.iter().filter(|place| **place / 250_000 == quarter).count();
             assert!(inside > 50, "{inside} of 400 in quarter {quarter}");
         }
+    }
+
+    #[test]
+    fn a_slower_clock_ticks_once_in_as_many_periods() {
+        let mut clock = Clock::start(1000);
+        clock.slow_down(2);
+        clock.slow_down(5);
+        assert_eq!(clock.stride(), 10);
+        clock.next_deadline();
+        let periods: Vec<u64> = (0..50).map(|_| clock.next_deadline() / 1_000_000).collect();
+        assert!(periods.windows(2).all(|pair| pair[0] / 10 + 1 == pair[1] / 10), "{periods:?}");
+    }
+
+    #[test]
+    fn a_busy_clock_keeps_the_same_grid() {
+        let mut clock = Clock::start(20_000).busy();
+        let ticks = (0..200).filter(|_| matches!(clock.wait(|_| false), Wakeup::Tick(_))).count() as u64;
+        assert_eq!(ticks + clock.missed(), clock.next_period);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod binaries;
 pub mod memory;
+pub mod pause;
 pub mod permission;
 pub mod process;
 pub mod tasks;
