@@ -25,6 +25,10 @@ const ROUNDS: usize = 5;
 /// How long one kind of tick is repeated in one round.
 const ROUND: Duration = Duration::from_millis(300);
 const VERSIONS: [u32; 3] = [11, 13, 15];
+/// Threads of the process, two of which spin.
+const THREADS: u32 = 9;
+/// Sleeping threads added to find out what each costs.
+const MORE: u32 = 100;
 
 fn main() {
     println!("| CPython | what | gilspy, µs | py-spy, µs | times cheaper |");
@@ -39,33 +43,59 @@ fn main() {
 }
 
 fn compare(interpreter: &Interpreter) {
-    let fixture = Fixture::start(interpreter, "deep_threads.py", &["--seconds", "600"]);
+    let fixture = deep_threads(interpreter, THREADS);
     let pid = fixture.child.id() as i32;
     let mut sampler = sampler(pid);
     let memory = LiveMemory::new(Pid::new(pid));
     let address = sampler.gils()[0].address();
     settle(&mut sampler);
-
-    let mut costs: [Vec<f64>; 3] = Default::default();
     let mut holder_only = py_spy(pid, true);
+    let mut all_threads = py_spy(pid, false);
+
+    let mut costs: [Vec<f64>; 5] = Default::default();
     for _ in 0..ROUNDS {
         costs[0].push(cost(|| {
             sampler.tick(0).unwrap();
         }));
-        sampler.confirm().unwrap();
         costs[1].push(cost(|| drop(holder_only.as_mut().map(|spy| spy.get_stack_traces()))));
-        costs[2].push(cost(|| read_one(&memory, address)));
+        costs[2].push(cost(|| {
+            sampler.tick_all().unwrap();
+        }));
+        costs[3].push(cost(|| drop(all_threads.as_mut().map(|spy| spy.get_stack_traces()))));
+        costs[4].push(cost(|| read_one(&memory, address)));
+        sampler.confirm().unwrap();
     }
-    let [ours, theirs, floor] = costs.map(median);
-    row(interpreter, "GIL + holder's stack", ours, holder_only.map(|_| theirs));
+    let [holder, their_holder, all, their_all, floor] = costs.map(median);
+    row(interpreter, "GIL + holder's stack", holder, holder_only.map(|_| their_holder));
+    row(interpreter, "all states and stacks", all, all_threads.map(|_| their_all));
+    drop(fixture);
+    let sleeper = (median_of_all(interpreter, THREADS + MORE) - all) / f64::from(MORE);
+    println!("| {} | each further sleeping thread | {sleeper:.2} | | |", interpreter.version);
     println!("| {} | one read of 8 bytes, to compare machines | {floor:.1} | | |", interpreter.version);
+}
+
+fn deep_threads(interpreter: &Interpreter, threads: u32) -> Fixture {
+    Fixture::start(interpreter, "deep_threads.py", &["--seconds", "600", "--threads", &threads.to_string()])
+}
+
+/// What a tick of all threads costs with so many of them.
+fn median_of_all(interpreter: &Interpreter, threads: u32) -> f64 {
+    let fixture = deep_threads(interpreter, threads);
+    let mut sampler = sampler(fixture.child.id() as i32);
+    settle(&mut sampler);
+    let one = || {
+        cost(|| {
+            sampler.tick_all().unwrap();
+        })
+    };
+    median(std::iter::repeat_with(one).take(ROUNDS).collect())
 }
 
 /// Until its code objects are trusted.
 fn settle(sampler: &mut Sampler<LiveMemory>) {
     for _ in 0..20 {
         for _ in 0..100 {
-            sampler.tick(0).unwrap();
+            sampler.tick_all().unwrap();
             std::thread::sleep(Duration::from_micros(100));
         }
         sampler.confirm().unwrap();

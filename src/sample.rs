@@ -38,6 +38,17 @@ pub struct GilSample {
     pub switch_interval: Option<Duration>,
 }
 
+/// What one tick saw of one thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadSample {
+    /// The thread.
+    pub thread: ThreadIndex,
+    /// What it was doing, as the kernel sees it.
+    pub run_state: RunState,
+    /// Its stack; [`StackIndex::UNKNOWN`] where it could not be read consistently.
+    pub stack: StackIndex,
+}
+
 /// Who holds a GIL. "Nobody" and "not known" are different answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
@@ -53,5 +64,23 @@ pub enum Holder {
     /// There is no GIL to hold (free-threaded build, GIL off).
     Disabled,
     /// It could not be read consistently.
+    Unknown,
+}
+
+/// What a thread is doing, as the kernel sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// On a CPU, or ready to be.
+    Running,
+    /// Blocked in a system call.
+    InSyscall {
+        /// The call's number, by the target's architecture.
+        number: u32,
+        /// Its first argument: for futex(2) the address slept on.
+        argument: u64,
+    },
+    /// Blocked, but not in a system call: waiting for a page of memory, or stopped.
+    OutsideSyscall,
+    /// The kernel does not say.
     Unknown,
 }

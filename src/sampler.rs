@@ -8,8 +8,7 @@ mod clock;
 mod overhead;
 mod stacks;
 mod threads;
-
-use std::collections::HashMap;
+mod watches;
 
 pub use clock::{Clock, Wakeup};
 pub use overhead::{Exceeded, Overhead, own_cpu};
@@ -20,26 +19,33 @@ use crate::cpython::gil::{GIL_BYTES, GilReading, GilState, gil_address};
 use crate::cpython::layout::GilLayout;
 use crate::cpython::locate::Located;
 use crate::cpython::threads::{Interpreter, ThreadHeader};
-use crate::sample::{GilSample, Holder, StackIndex, StackTable, ThreadIndex};
+use crate::sample::{GilSample, Holder, StackIndex, StackTable, ThreadIndex, ThreadSample};
 use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::{Address, Pid};
 use stacks::Stacks;
+use watches::Watches;
 
 /// How often one GIL is read in one tick before its state is `unknown`.
 const ATTEMPTS: usize = 8;
+
+type Readers = std::collections::HashMap<Address, StackReader, foldhash::fast::RandomState>;
 
 /// Stack readers kept at most; beyond it they start anew.
 const MAX_READERS: usize = 4096;
 
 /// Looks at one process, tick by tick.
 pub struct Sampler<M> {
+    pid: Pid,
     memory: M,
     located: Located,
     threads: Threads,
     gils: Vec<Gil>,
-    readers: HashMap<Address, StackReader>,
+    readers: Readers,
     stacks: Stacks,
     stack: Vec<RawFrame>,
+    watches: Watches,
+    thread_samples: Vec<ThreadSample>,
+    gil_samples: Vec<GilSample>,
 }
 
 /// One GIL and the interpreters that share it.
@@ -82,13 +88,17 @@ impl<M: ReadMemory> Sampler<M> {
     pub fn new(pid: Pid, memory: M, located: Located) -> Result<Self, ReadError> {
         let threads = Threads::new(pid);
         let mut sampler = Sampler {
+            pid,
             memory,
             located,
             threads,
             gils: Vec::new(),
-            readers: HashMap::new(),
+            readers: Readers::default(),
             stacks: Stacks::default(),
             stack: Vec::new(),
+            watches: Watches::default(),
+            thread_samples: Vec::new(),
+            gil_samples: Vec::new(),
         };
         sampler.refresh()?;
         Ok(sampler)
@@ -179,6 +189,47 @@ impl<M: ReadMemory> Sampler<M> {
         })
     }
 
+    /// Looks at all GILs and all threads. A thread that has not run since the last time is not read again.
+    ///
+    /// # Errors
+    /// When the process is gone or refuses.
+    pub fn tick_all(&mut self) -> Result<(&[GilSample], &[ThreadSample]), ReadError> {
+        self.watches.update(self.pid, &self.threads);
+        // What the kernel says comes first: a thread that runs in between has a stack that is newer.
+        self.watches.look();
+        self.gil_samples.clear();
+        for gil in 0..self.gils.len() {
+            let sample = self.tick(gil)?;
+            self.gil_samples.push(sample);
+        }
+        let mut watches = std::mem::take(&mut self.watches);
+        self.thread_samples.clear();
+        for watched in watches.iter_mut() {
+            let stack = match watched.stack {
+                Some(stack) => stack,
+                None => match self.held_stack(watched.thread) {
+                    Some(stack) => stack,
+                    None => self.stack(watched.thread)?,
+                },
+            };
+            watched.stack = Some(stack).filter(|stack| *stack != StackIndex::UNKNOWN);
+            let (thread, run_state) = (watched.thread, watched.run_state());
+            self.thread_samples.push(ThreadSample { thread, run_state, stack });
+        }
+        self.watches = watches;
+        Ok((&self.gil_samples, &self.thread_samples))
+    }
+
+    /// The stack with which a thread was just seen to hold a GIL.
+    fn held_stack(&self, wanted: ThreadIndex) -> Option<StackIndex> {
+        self.gil_samples.iter().find_map(|sample| match sample.holder {
+            Holder::Thread { thread, stack } if thread == wanted && stack != StackIndex::UNKNOWN => {
+                Some(stack)
+            }
+            _ => None,
+        })
+    }
+
     /// The stack of a thread, whatever it does; [`StackIndex::UNKNOWN`] where it ended or never stood still
     /// for long enough.
     ///
@@ -188,8 +239,8 @@ impl<M: ReadMemory> Sampler<M> {
         let Some(known) = self.threads.all().get(thread.0 as usize) else {
             return Ok(StackIndex::UNKNOWN);
         };
-        let mut reader = StackReader::new(known.thread_state);
-        let layout = &self.located.layout;
+        let (layout, thread_state) = (&self.located.layout, known.thread_state);
+        let reader = reader(&mut self.readers, &self.threads, thread_state);
         match reader.read(&self.memory, layout)? {
             Consistency::None => Ok(StackIndex::UNKNOWN),
             Consistency::Outer | Consistency::Whole => self.stacks.name(&self.memory, layout, reader.stack()),
@@ -256,12 +307,7 @@ impl<M: ReadMemory> Sampler<M> {
     }
 
     fn look_with_stack(&mut self, gil: usize, holder: Address) -> Result<Look, ReadError> {
-        if self.readers.len() > MAX_READERS {
-            self.readers.clear();
-        }
-        let tid_offset = self.threads.tid_offset();
-        let new_reader = || StackReader::new(holder).with_tid_at(tid_offset);
-        let reader = self.readers.entry(holder).or_insert_with(new_reader);
+        let reader = reader(&mut self.readers, &self.threads, holder);
         let (mut before, mut after) = ([0; GIL_BYTES], [0; GIL_BYTES]);
         let address = self.gils[gil].address;
         let layout = &self.located.layout;
@@ -285,6 +331,15 @@ impl<M: ReadMemory> Sampler<M> {
         }
         Ok(look)
     }
+}
+
+/// The reader of a thread's stack, which remembers where that was the last time.
+fn reader<'a>(readers: &'a mut Readers, threads: &Threads, thread_state: Address) -> &'a mut StackReader {
+    if readers.len() > MAX_READERS {
+        readers.clear();
+    }
+    let new_reader = || StackReader::new(thread_state).with_tid_at(threads.tid_offset());
+    readers.entry(thread_state).or_insert_with(new_reader)
 }
 
 /// What two readings of a GIL say together: its state where they agree, else `unknown`.

@@ -49,6 +49,7 @@ pub struct Threads {
     headers: Vec<ThreadHeader>,
     names: HashMap<Address, NameReader>,
     named_at: Option<Instant>,
+    changes: u64,
 }
 
 impl Threads {
@@ -65,12 +66,18 @@ impl Threads {
             headers: Vec::new(),
             names: HashMap::new(),
             named_at: None,
+            changes: 0,
         }
     }
 
     /// All threads, also those that have ended; a [`ThreadIndex`] is a place in this list.
     pub fn all(&self) -> &[KnownThread] {
         &self.known
+    }
+
+    /// A number that grows whenever a thread has come or gone.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Where in its descriptor a thread's kernel id is, where the interpreter does not keep it.
@@ -109,8 +116,9 @@ impl Threads {
             self.known[index.0 as usize].is_alive = true;
         }
         self.headers = headers;
-        let known = &self.known;
+        let (known, count) = (&self.known, self.by_thread_state.len());
         self.by_thread_state.retain(|_, index| known[index.0 as usize].is_alive);
+        self.changes += u64::from(self.by_thread_state.len() < count);
         let has_new = self.known.len() > met_before;
         if has_new || self.named_at.is_none_or(|at| at.elapsed() > RENAMED) {
             self.name(memory, layout);
@@ -181,6 +189,7 @@ impl Threads {
         let interpreter = interpreter.map_or(0, |interpreter| interpreter.id);
         let index = ThreadIndex(self.known.len() as u32);
         self.end_predecessors(header);
+        self.changes += 1;
         self.known.push(KnownThread {
             thread_state: header.address,
             interpreter,

@@ -1,7 +1,10 @@
 //! The operating system's threads of a process.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
+use crate::sample::RunState;
 use crate::units::{NamespaceTid, Pid, Tid};
 
 /// The threads of a process, by the ids that the process itself sees.
@@ -59,4 +62,127 @@ pub fn comm(pid: Pid, tid: Tid) -> Option<String> {
     let bytes = std::fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
     let name = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// One thread, looked at again and again: a file each is kept open.
+#[derive(Debug)]
+pub struct Watch {
+    pid: Pid,
+    tid: Tid,
+    schedstat: Option<File>,
+    syscall: Option<File>,
+    times_scheduled: u64,
+    state: RunState,
+}
+
+/// The longest line of `schedstat` or `syscall`: nine numbers of up to 18 digits and prefixes.
+const LINE: usize = 256;
+
+impl Watch {
+    /// Of a thread of a process. Nothing is read yet.
+    pub fn new(pid: Pid, tid: Tid) -> Self {
+        let mut watch =
+            Watch { pid, tid, schedstat: None, syscall: None, times_scheduled: 0, state: RunState::Unknown };
+        watch.schedstat = watch.open("schedstat");
+        watch.syscall = watch.open("syscall");
+        watch
+    }
+
+    /// `None` without permission, or without a free file descriptor: then it is opened at each look.
+    fn open(&self, name: &str) -> Option<File> {
+        File::open(format!("/proc/{}/task/{}/{name}", self.pid, self.tid)).ok()
+    }
+
+    /// Whether the thread may have run since the last look. One that was blocked and has not been scheduled
+    /// since (the third number of `schedstat`, Linux `Documentation/scheduler/sched-stats.rst`) has not.
+    pub fn look(&mut self) -> bool {
+        let times = self.times_scheduled().filter(|&times| times > 0);
+        let stood_still = matches!(self.state, RunState::InSyscall { .. } | RunState::OutsideSyscall)
+            && times == Some(self.times_scheduled);
+        if stood_still {
+            return false;
+        }
+        // Before the state: a thread that runs in between counts as having run at the next look.
+        self.times_scheduled = times.unwrap_or(0);
+        self.state = self.syscall().unwrap_or(RunState::Unknown);
+        true
+    }
+
+    /// What the thread was doing at the last look.
+    pub fn state(&self) -> RunState {
+        self.state
+    }
+
+    fn times_scheduled(&self) -> Option<u64> {
+        let mut line = [0; LINE];
+        let text = self.line(&self.schedstat, "schedstat", &mut line)?;
+        text.split_ascii_whitespace().nth(2)?.parse().ok()
+    }
+
+    fn syscall(&self) -> Option<RunState> {
+        let mut line = [0; LINE];
+        parse_syscall(self.line(&self.syscall, "syscall", &mut line)?)
+    }
+
+    fn line<'a>(&self, file: &Option<File>, name: &str, line: &'a mut [u8; LINE]) -> Option<&'a str> {
+        let length = match file {
+            Some(file) => file.read_at(line, 0),
+            None => self.open(name)?.read_at(line, 0),
+        };
+        std::str::from_utf8(&line[..length.ok()?]).ok()
+    }
+}
+
+/// A line of `/proc/PID/task/TID/syscall` (Linux `fs/proc/base.c`, `proc_pid_syscall`): `running`, or
+/// `NUMBER ARGUMENT…` with six arguments, stack and program pointer, or `-1` with the pointers only.
+fn parse_syscall(line: &str) -> Option<RunState> {
+    let mut words = line.split_ascii_whitespace();
+    let first = words.next()?;
+    if first == "running" {
+        return Some(RunState::Running);
+    }
+    let number = first.parse::<i32>().ok()?;
+    let Ok(number) = u32::try_from(number) else { return Some(RunState::OutsideSyscall) };
+    let argument = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    Some(RunState::InSyscall { number, argument })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_syscall_says_what_a_thread_is_doing() {
+        let futex = "202 0x7f01 0x189 0x0 0x7ffe 0x0 0xffffffff 0x7ffd 0x7f7d\n";
+        let cases = [
+            ("running\n", Some(RunState::Running)),
+            (futex, Some(RunState::InSyscall { number: 202, argument: 0x7f01 })),
+            ("-1 0x7ffd 0x7f7d\n", Some(RunState::OutsideSyscall)),
+            ("", None),
+            ("202 nonsense", None),
+        ];
+        for (line, state) in cases {
+            assert_eq!(parse_syscall(line), state, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_has_not_run_and_one_that_woke_has() {
+        let (wake, sleep) = std::sync::mpsc::channel::<()>();
+        let (tell, tid) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            tell.send(nix::unistd::gettid().as_raw()).unwrap();
+            while sleep.recv().is_ok() {}
+        });
+        let pid = Pid::new(std::process::id() as i32);
+        let mut watch = Watch::new(pid, Tid::new(tid.recv().unwrap()));
+        let asleep = |watch: &mut Watch| while watch.look() {};
+        asleep(&mut watch);
+        assert!(matches!(watch.state(), RunState::InSyscall { .. }), "{:?}", watch.state());
+        wake.send(()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(watch.look());
+        drop(wake);
+        thread.join().unwrap();
+    }
 }

@@ -4,8 +4,7 @@
 
 One JSON list of pairs: gilspy's line and py-spy's. Where an instruction has begun, gilspy's is the
 interpreter's own: null for those that have no line, such as COPY_FREE_VARS at the start of a closure.
-A frame before its first instruction has the function's first line in tracebacks (PyCode_Addr2Line);
-there gilspy gives null, and may as well give that line.
+A frame before its first instruction has the function's first line, as in tracebacks (PyCode_Addr2Line).
 """
 import json
 import sys
@@ -52,7 +51,7 @@ def excused(code):
     # From 3.13 on a frame starts at its first instruction.
     if sys.version_info < (3, 13):
         before = py_spy_line(code, -2, own)
-        pairs += [(None, before), (code.co_firstlineno, before)]
+        pairs.append((code.co_firstlineno, before))
     return [(gilspy, py_spy) for gilspy, py_spy in pairs if gilspy != py_spy]
 
 

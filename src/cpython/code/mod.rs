@@ -38,6 +38,9 @@ const AGREEMENTS: u32 = 8;
 /// How much longer it takes, after each change, until an address is settled again.
 const DISTRUST: u32 = 8;
 
+/// The offset of a frame that has not started: an instruction of two bytes before the first.
+const BEFORE_FIRST: i32 = -2;
+
 /// What tells one code object from another at the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Identity {
@@ -267,7 +270,10 @@ impl Code {
         Ok(Code { identity, function, file, line_table, lines, trust })
     }
 
-    fn line(&mut self, layout: &Layout, offset: u32) -> Option<u32> {
+    /// Before the first instruction the line is the function's own, as in tracebacks (`PyCode_Addr2Line`,
+    /// CPython `Objects/codeobject.c`).
+    fn line(&mut self, layout: &Layout, offset: i32) -> Option<u32> {
+        let Ok(offset) = u32::try_from(offset) else { return Some(self.identity.first_line) };
         if let Some(&line) = self.lines.get(&offset) {
             return line;
         }
@@ -328,15 +334,17 @@ impl Identity {
     }
 }
 
-/// Where in its bytecode a frame is, in bytes; `None` where it has not started or the pointer leads elsewhere.
-fn instruction_offset(layout: &Layout, raw: &RawFrame) -> Option<u32> {
-    let index = || u64::try_from(raw.instruction as u32 as i32).ok();
+/// Where in its bytecode a frame is, in bytes: negative before its first instruction. `None` where the pointer
+/// leads elsewhere.
+fn instruction_offset(layout: &Layout, raw: &RawFrame) -> Option<i32> {
+    let index = i64::from(raw.instruction as u32 as i32);
     let offset = match layout.frame.instruction {
-        Instruction::ByteIndex(_) => index()?,
-        Instruction::CodeUnitIndex(_) => index()? * 2,
+        Instruction::ByteIndex(_) => index,
+        Instruction::CodeUnitIndex(_) => index * 2,
         Instruction::Previous(_) | Instruction::Pointer(_) => {
-            Address::new(raw.instruction).offset_from(raw.code + layout.code.bytecode?)?
+            let first = raw.code + layout.code.bytecode?;
+            raw.instruction.wrapping_sub(first.raw()) as i64
         }
     };
-    u32::try_from(offset).ok()
+    i32::try_from(offset).ok().filter(|&offset| offset >= BEFORE_FIRST)
 }
