@@ -239,7 +239,11 @@ pub fn folded(arguments: &[&str]) -> Vec<(Vec<String>, u64)> {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("folded");
     run([&["record", "-f", "raw", "-o", path.to_str().unwrap()], arguments].concat());
-    let text = std::fs::read_to_string(path).unwrap();
+    unfold(&std::fs::read_to_string(path).unwrap())
+}
+
+/// Stack, outermost first, and ticks of each line of a file of folded stacks.
+pub fn unfold(text: &str) -> Vec<(Vec<String>, u64)> {
     text.lines()
         .map(|line| {
             let (stack, count) = line.rsplit_once(' ').unwrap();
