@@ -69,7 +69,7 @@ impl Stacks {
             return Ok(index);
         }
         let all_settled = self.codes.verify(memory, layout, stack)?;
-        let index = self.table.intern(stack.iter().map(|raw| self.codes.name_frame(layout, raw)));
+        let index = self.table.intern(stack.iter().filter_map(|raw| self.codes.name_frame(layout, raw)));
         self.note(stack, index);
         if all_settled {
             if self.known.len() == MAX_KNOWN {

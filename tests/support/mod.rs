@@ -238,7 +238,7 @@ pub fn report(arguments: &[&str]) -> Value {
 pub fn folded(arguments: &[&str]) -> Vec<(Vec<String>, u64)> {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("folded");
-    run([&["record", "-f", "raw", "-o", path.to_str().unwrap()], arguments].concat());
+    run([&["record", "--max-overhead", "99", "-f", "raw", "-o", path.to_str().unwrap()], arguments].concat());
     unfold(&std::fs::read_to_string(path).unwrap())
 }
 

@@ -96,17 +96,17 @@ impl Default for CodeCache {
 
 impl CodeCache {
     /// The name, file and line of a frame, whose code object has to be verified before; one that could not be
-    /// read gives a frame that says so.
-    pub fn name_frame(&mut self, layout: &Layout, raw: &RawFrame) -> Frame {
+    /// read gives a frame that says so. `None` for a frame that is no call of the program's.
+    pub fn name_frame(&mut self, layout: &Layout, raw: &RawFrame) -> Option<Frame> {
         let Some(code) = self.codes.get_mut(&raw.code) else {
-            return Frame {
-                function: Arc::clone(&self.unknown),
-                file: Arc::clone(&self.unknown),
-                line: None,
-            };
+            let unknown = || Arc::clone(&self.unknown);
+            return Some(Frame { function: unknown(), file: unknown(), line: None });
         };
+        if code.is_shim() {
+            return None;
+        }
         let line = instruction_offset(layout, raw).and_then(|offset| code.line(layout, offset));
-        Frame { function: Arc::clone(&code.function), file: Arc::clone(&code.file), line }
+        Some(Frame { function: Arc::clone(&code.function), file: Arc::clone(&code.file), line })
     }
 
     /// Whether a code object is trusted without being looked at.
@@ -268,6 +268,12 @@ impl Code {
         }
         let (function, file, lines) = (function.into(), file.into(), HashMap::default());
         Ok(Code { identity, function, file, line_table, lines, trust })
+    }
+
+    /// Whether this is the code that the interpreter puts between the call of a class and its `__init__`, and
+    /// hides from tracebacks (`_Py_InitCleanup`, CPython `Python/specialize.c`, from 3.13 on).
+    fn is_shim(&self) -> bool {
+        (&*self.function, &*self.file) == ("__init__", "__init__")
     }
 
     /// Before the first instruction the line is the function's own, as in tracebacks (`PyCode_Addr2Line`,

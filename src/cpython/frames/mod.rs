@@ -9,11 +9,16 @@
 //! thread's data stack (`_PyStackChunk`), save those of generators and coroutines.
 mod reading;
 
+use std::ops::RangeInclusive;
+
+use super::decode::pointer_at;
 use super::layout::{CurrentFrame, Layout};
 use super::threads::{self, ThreadHeader};
 use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::{Address, NamespaceTid};
-use reading::{Broken, MAX_FRAME, Middle, Plan, Reading, Segments, chunks, decode_frame, frame_bytes};
+use reading::{
+    Broken, Linked, MAX_FRAME, Middle, Plan, Reading, Segments, chunks, decode_frame, frame_bytes,
+};
 
 /// Frames read at most, from the innermost outward. Python's own limit is 1,000 unless changed.
 pub const MAX_FRAMES: usize = 4096;
@@ -23,6 +28,18 @@ const ATTEMPTS: usize = 8;
 
 /// How often the pieces found are read to find the next one.
 const EXPLORATIONS: usize = 16;
+
+/// In how many readings before a generator's frame and its caller have to be, which lie in different places.
+const GENERATOR_READINGS: u8 = 2;
+
+/// The same for frames on the heap (to 3.10), where this is about every frame.
+const HEAP_READINGS: u8 = 1;
+
+/// How many whole readings in a row have to end at another outermost call before that is believed.
+const ROOT_READINGS: u8 = 4;
+
+/// The same for the first one that is believed.
+const FIRST_ROOT_READINGS: u8 = 2;
 
 /// One Python call of a stack, as addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,8 +66,10 @@ pub struct StackReader {
     /// The thread's kernel id, if that is not in the thread state.
     descriptor: Option<Descriptor>,
     second: Reading,
-    /// The outermost frame as it was last seen: the one that a stack has to end at.
-    root: Option<Address>,
+    /// The calls of the reading before, outermost first.
+    last: Vec<Seen>,
+    /// The outermost call as it was last seen: the one that a stack has to end at.
+    root: Root,
     stack: Vec<RawFrame>,
     has_arrived: bool,
 }
@@ -65,7 +84,8 @@ impl StackReader {
             middle: Middle::default(),
             descriptor: None,
             second: Reading::default(),
-            root: None,
+            last: Vec::new(),
+            root: Root::default(),
             stack: Vec::new(),
             has_arrived: false,
         }
@@ -236,26 +256,73 @@ impl StackReader {
                 return Consistency::None;
             }
         }
-        let (first, second) = (&self.first.frames, &self.second.frames);
-        let pairs = first.iter().rev().zip(second.iter().rev());
-        let same = pairs.take_while(|(first, second)| first.links_as(second)).count();
-        let outer = &second[second.len() - same..];
-        let live = outer.iter().rev().take_while(|frame| self.was_live(layout, frame.address)).count();
-        let whole = live == first.len() && live == second.len();
-        if !self.ends_at_its_root(whole) {
-            return Consistency::None;
-        }
         let frames = &self.second.frames;
-        let outer = &frames[frames.len() - live..];
+        let same = self.agreed(layout);
+        let whole = same == self.first.frames.len() && same == frames.len();
         if !whole {
             self.stack.push(RawFrame::UNREAD);
         }
+        let outer = &frames[frames.len() - same..];
         self.stack.extend(outer.iter().filter(|frame| frame.is_python).map(|frame| frame.raw));
-        self.plan.forget_unused(&self.second.frames);
-        match (whole, self.stack.len()) {
-            (true, _) => Consistency::Whole,
-            (false, 0 | 1) => Consistency::None,
-            (false, _) => Consistency::Outer,
+        remember(&mut self.last, frames);
+        self.plan.forget_unused(frames);
+        match (self.ends_at_its_root(whole), whole, self.stack.len()) {
+            (false, ..) | (true, false, 0 | 1) => Consistency::None,
+            (true, true, _) => Consistency::Whole,
+            (true, false, _) => Consistency::Outer,
+        }
+    }
+
+    /// How many frames, from the outermost inward, are believed.
+    ///
+    /// A frame that has moved on in between has returned from its call, whatever it calls now. The frames of
+    /// a data stack are read at one moment, those elsewhere (generators; all frames to 3.10) at others, so
+    /// these and their neighbours have to be the same in the reading before, too: what comes and goes as
+    /// fast as it is read may be the same twice by chance.
+    fn agreed(&self, layout: &Layout) -> usize {
+        let (first, second) = (&self.first.frames, &self.second.frames);
+        let stood_still = self.stood_still(layout);
+        let (mut agreed, mut calls) = (0, 0);
+        let mut caller: Option<&Linked> = None;
+        for (before, now) in first.iter().rev().zip(second.iter().rev()) {
+            if !before.links_as(now) || !self.was_live(layout, now.address) {
+                break;
+            }
+            if now.is_python {
+                let beside_loose = now.is_loose || caller.is_some_and(|caller| caller.is_loose);
+                let neighbours = calls - usize::from(caller.is_some() && now.is_loose)..=calls;
+                if beside_loose && !(stood_still && self.was_there_before(layout, neighbours, second)) {
+                    break;
+                }
+                caller = Some(now);
+                calls += 1;
+            }
+            agreed += 1;
+            if before.raw.instruction != now.raw.instruction {
+                break;
+            }
+        }
+        agreed
+    }
+
+    /// Whether these calls, counted from the outermost, were in the readings before.
+    fn was_there_before(&self, layout: &Layout, calls: RangeInclusive<usize>, now: &[Linked]) -> bool {
+        let needed = if layout.frame.owner.is_some() { GENERATOR_READINGS } else { HEAP_READINGS };
+        let now = now.iter().rev().filter(|frame| frame.is_python).skip(*calls.start());
+        let Some(before) = self.last.get(calls) else { return false };
+        before.iter().zip(now).all(|(before, now)| before.call.links_as(now) && before.readings >= needed)
+    }
+
+    /// Whether the innermost frame was the same at all three looks at the thread state, as far as that tells:
+    /// 3.11 and 3.12 keep it elsewhere.
+    fn stood_still(&self, layout: &Layout) -> bool {
+        match layout.thread.current_frame {
+            CurrentFrame::InThread(offset) => {
+                let innermost = |header| pointer_at(header, offset);
+                innermost(&self.middle.thread) == innermost(&self.second.header)
+                    && innermost(&self.first.header) == innermost(&self.second.header)
+            }
+            CurrentFrame::BehindCFrame { .. } => true,
         }
     }
 
@@ -272,15 +339,55 @@ impl StackReader {
     }
 
     /// Whether a reading ends at the thread's outermost frame, which hardly ever changes: a walk that went
-    /// astray ends elsewhere. If it does change, two whole readings in a row have to say so.
+    /// astray ends elsewhere. If it does change, some whole readings in a row have to say so.
     fn ends_at_its_root(&mut self, whole: bool) -> bool {
-        let root = self.second.root();
-        let is_known = root == self.root;
-        if whole {
-            self.root = root;
+        let root = self.second.root().map(|frame| frame.address);
+        if self.root.known == Some(root) {
+            return true;
         }
-        is_known
+        if !whole {
+            return false;
+        }
+        let seen = &mut self.root;
+        seen.readings = if seen.other == root { seen.readings.saturating_add(1) } else { 1 };
+        seen.other = root;
+        let needed = if seen.known.is_none() { FIRST_ROOT_READINGS } else { ROOT_READINGS };
+        if seen.readings >= needed {
+            seen.known = Some(root);
+        }
+        seen.known == Some(root)
     }
+}
+
+/// A thread's outermost call.
+#[derive(Debug, Clone, Copy, Default)]
+struct Root {
+    /// As it is believed to be; the outer `None` before the first whole reading.
+    known: Option<Option<Address>>,
+    /// Another one that was seen.
+    other: Option<Address>,
+    readings: u8,
+}
+
+/// A call, and in how many readings in a row it was there.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    call: Linked,
+    readings: u8,
+}
+
+/// Takes over the calls of a reading, given innermost first.
+fn remember(last: &mut Vec<Seen>, frames: &[Linked]) {
+    let mut depth = 0;
+    for &call in frames.iter().rev().filter(|frame| frame.is_python) {
+        match last.get_mut(depth) {
+            Some(seen) if seen.call.links_as(&call) => seen.readings = seen.readings.saturating_add(1),
+            Some(seen) => *seen = Seen { call, readings: 1 },
+            None => last.push(Seen { call, readings: 1 }),
+        }
+        depth += 1;
+    }
+    last.truncate(depth);
 }
 
 /// The C library's descriptor of a thread, its `struct pthread`.

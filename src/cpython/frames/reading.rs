@@ -41,6 +41,9 @@ const CHUNK_HEADER: u64 = 24;
 /// interpreter (CPython `Include/internal/pycore_frame.h` and `pycore_interpframe_structs.h`, 3.12 to 3.15).
 const FIRST_FOREIGN_OWNER: u8 = 3;
 
+/// `FRAME_OWNED_BY_GENERATOR` (the same places, 3.11 to 3.15).
+const OWNED_BY_GENERATOR: u8 = 1;
+
 /// The segments of one batch.
 pub(super) type Segments<'a> = SmallVec<[Segment<'a>; 16]>;
 
@@ -89,6 +92,10 @@ pub(super) struct Linked {
     pub(super) previous: Address,
     pub(super) raw: RawFrame,
     pub(super) is_python: bool,
+    /// Whether it is a Python call whose frame lies outside the data stack: read at another moment than those
+    /// of the data stack.
+    pub(super) is_loose: bool,
+    is_generator: bool,
 }
 
 /// Why a walk along the frames ended before the outermost.
@@ -242,14 +249,17 @@ impl Reading {
                 .or_else(|| self.loose_frame(layout, plan, next, &mut loose_seen));
             let bytes = own.or_else(|| middle.frame(layout, thread, plan, next));
             let frame = decode_frame(&layout.frame, next, bytes.ok_or(Broken::Uncovered(next))?);
-            let frame = frame.ok_or(Broken::Torn)?;
+            let mut frame = frame.ok_or(Broken::Torn)?;
             if own.is_none() && frame.is_python {
                 return Err(Broken::Uncovered(next));
             }
+            frame.is_loose = frame.is_python && !plan.covers(next, layout.frame.size);
             self.frames.push(frame);
             next = frame.previous;
         }
-        Ok(())
+        // A generator's frame has no caller while it is suspended: it was, when it was read.
+        let starts_well = self.root().is_none_or(|root| !root.is_generator);
+        if starts_well { Ok(()) } else { Err(Broken::Torn) }
     }
 
     /// Whether no frame comes twice.
@@ -259,9 +269,9 @@ impl Reading {
         addresses.windows(2).all(|pair| pair[0] != pair[1])
     }
 
-    /// The outermost frame that a walk has come to.
-    pub(super) fn root(&self) -> Option<Address> {
-        self.frames.last().map(|frame| frame.address)
+    /// The outermost call that a walk has come to.
+    pub(super) fn root(&self) -> Option<&Linked> {
+        self.frames.iter().rev().find(|frame| frame.is_python)
     }
 
     fn innermost(&self, layout: &Layout, plan: &Plan) -> Option<Address> {
@@ -337,9 +347,9 @@ pub(super) fn frame_bytes(layout: &Layout) -> usize {
 }
 
 pub(super) fn decode_frame(layout: &FrameLayout, address: Address, bytes: &[u8]) -> Option<Linked> {
-    let is_python = match layout.owner {
-        Some(offset) => u8_at(bytes, offset)? < FIRST_FOREIGN_OWNER,
-        None => true,
+    let owner = match layout.owner {
+        Some(offset) => u8_at(bytes, offset)?,
+        None => 0,
     };
     let instruction = match layout.instruction {
         Instruction::ByteIndex(offset) | Instruction::CodeUnitIndex(offset) => {
@@ -350,11 +360,17 @@ pub(super) fn decode_frame(layout: &FrameLayout, address: Address, bytes: &[u8])
     // From 3.14 on the lowest bits say who counts the reference (`_PyStackRef`, CPython
     // `Include/internal/pycore_stackref.h`); objects are aligned to 16 bytes.
     let code = Address::new(pointer_at(bytes, layout.code)?.raw() & !7);
+    let is_foreign = owner >= FIRST_FOREIGN_OWNER;
+    if code.is_null() && !is_foreign {
+        return None;
+    }
     Some(Linked {
         address,
         previous: pointer_at(bytes, layout.previous)?,
         raw: RawFrame { code, instruction },
-        is_python: is_python && !code.is_null(),
+        is_python: !is_foreign,
+        is_loose: false,
+        is_generator: owner == OWNED_BY_GENERATOR,
     })
 }
 
