@@ -243,7 +243,10 @@ impl<M: ReadMemory> Sampler<M> {
         let reader = reader(&mut self.readers, &self.threads, thread_state);
         match reader.read(&self.memory, layout)? {
             Consistency::None => Ok(StackIndex::UNKNOWN),
-            Consistency::Outer | Consistency::Whole => self.stacks.name(&self.memory, layout, reader.stack()),
+            Consistency::Outer | Consistency::Whole => {
+                let stack = reader.stack().to_vec();
+                self.stacks.name(&self.memory, layout, &stack, reader)
+            }
         }
     }
 
@@ -257,7 +260,10 @@ impl<M: ReadMemory> Sampler<M> {
         let Some(thread) = thread else { return Ok(Holder::Unknown) };
         let stack = match look.stack {
             Consistency::None => StackIndex::UNKNOWN,
-            Consistency::Outer | Consistency::Whole => self.stacks.name(&self.memory, layout, &self.stack)?,
+            Consistency::Outer | Consistency::Whole => {
+                let reader = reader(&mut self.readers, &self.threads, holder);
+                self.stacks.name(&self.memory, layout, &self.stack, reader)?
+            }
         };
         Ok(Holder::Thread { thread, stack })
     }

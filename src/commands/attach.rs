@@ -21,7 +21,7 @@ const STARTING: Duration = Duration::from_secs(2);
 
 /// For how long a program is looked at again that has no interpreter: while it is being loaded, and while it
 /// ends, only part of it is mapped.
-const MAPPING: Duration = Duration::from_millis(100);
+const MAPPING: Duration = Duration::from_millis(300);
 
 /// How long to wait before looking again for an interpreter that is still starting.
 const RETRY: Duration = Duration::from_millis(5);
@@ -74,6 +74,7 @@ impl Missing {
         match self {
             Missing::Interpreter(LocateError::NotReady(_)) => STARTING,
             Missing::Interpreter(LocateError::NotPython(_)) => MAPPING,
+            Missing::Interpreter(LocateError::Memory(ReadError::Unmapped(_))) => MAPPING,
             _ => Duration::ZERO,
         }
     }

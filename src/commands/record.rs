@@ -80,16 +80,16 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
             break Ending::Finished;
         }
         let is_time = at >= next_refresh;
+        if is_time && process.has_executed() {
+            break Ending::TargetExecuted;
+        }
         let seen = tick(&mut recorder, &mut sampler, pauser.as_ref(), at, clock.stride())
-            .and_then(|()| if is_time { refresh(&mut recorder, &mut sampler) } else { Ok(()) });
+            .and_then(|()| if is_time { refresh(&mut recorder, &mut sampler, at) } else { Ok(()) });
         if let Some(ending) = seen.err().and_then(|error| ending_after(error, &process)) {
             break ending;
         }
         if is_time {
             next_refresh = at.after(REFRESH);
-            if process.has_executed() {
-                break Ending::TargetExecuted;
-            }
             take_over(&mut recorder, &sampler, at);
             progress.show(recorder.so_far(), at);
             if let Some(exceeded) = overhead.check(Duration::from_nanos(at.as_nanos())) {
@@ -99,12 +99,17 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
             }
         }
     };
-    // What is gone by now cannot be looked at again: its last ticks keep what they saw.
-    let doubtful = sampler.confirm().unwrap_or_default();
-    recorder.confirm(&doubtful);
-    take_over(&mut recorder, &sampler, clock.now());
     progress.finish();
-    let duration = Duration::from_nanos(clock.now().as_nanos());
+    let end = match ending {
+        Ending::TargetExecuted => recorder.discard_unconfirmed(),
+        _ => {
+            // What is gone by now cannot be looked at again: its last ticks keep what they saw.
+            recorder.confirm(clock.now(), &sampler.confirm().unwrap_or_default());
+            take_over(&mut recorder, &sampler, clock.now());
+            clock.now()
+        }
+    };
+    let duration = Duration::from_nanos(end.as_nanos());
     let duration = args.duration.map_or(duration, |wanted| duration.min(wanted));
     let own_cpu = own_cpu().saturating_sub(cpu_before);
     Ok(recorder.finish(sampler.into_stacks(), ending, duration, clock.missed(), own_cpu))
@@ -132,8 +137,12 @@ fn slower(exceeded: &Exceeded, args: &RecordArgs, stride: u32) -> String {
 }
 
 /// Looks at what changes rarely.
-fn refresh(recorder: &mut Recorder, sampler: &mut Sampler<LiveMemory>) -> Result<(), ReadError> {
-    recorder.confirm(&sampler.confirm()?);
+fn refresh(
+    recorder: &mut Recorder,
+    sampler: &mut Sampler<LiveMemory>,
+    at: Timestamp,
+) -> Result<(), ReadError> {
+    recorder.confirm(at, &sampler.confirm()?);
     sampler.refresh()
 }
 

@@ -17,6 +17,7 @@ pub struct Recorder {
     switch_numbers: Vec<Option<(u64, u64)>>,
     /// How many ticks of each GIL are beyond doubt.
     confirmed: Vec<usize>,
+    confirmed_at: Timestamp,
 }
 
 impl Recorder {
@@ -37,7 +38,12 @@ impl Recorder {
             gils: Vec::new(),
             stacks: StackTable::default(),
         };
-        Recorder { recording, switch_numbers: Vec::new(), confirmed: Vec::new() }
+        Recorder {
+            recording,
+            switch_numbers: Vec::new(),
+            confirmed: Vec::new(),
+            confirmed_at: Timestamp::START,
+        }
     }
 
     /// The recording so far.
@@ -81,7 +87,8 @@ impl Recorder {
     }
 
     /// Confirms all ticks so far, save for the stacks that are in doubt: those are not known any more.
-    pub fn confirm(&mut self, doubtful: &[StackIndex]) {
+    pub fn confirm(&mut self, at: Timestamp, doubtful: &[StackIndex]) {
+        self.confirmed_at = at;
         for (track, confirmed) in self.recording.gils.iter_mut().zip(&mut self.confirmed) {
             for tick in track.ticks[*confirmed..].iter_mut().filter(|_| !doubtful.is_empty()) {
                 if let Holder::Thread { stack, .. } = &mut tick.holder
@@ -98,6 +105,18 @@ impl Recorder {
     pub fn change_rate(&mut self, at: Timestamp, weight: u32) {
         let rate_hz = f64::from(self.recording.rate_hz) / f64::from(weight.max(1));
         self.recording.rate_changes.push(RateChange { at_s: at.as_secs_f64(), rate_hz });
+    }
+
+    /// Drops all ticks that have not been confirmed: they may have seen another program. Answers when the last
+    /// confirmation was.
+    pub fn discard_unconfirmed(&mut self) -> Timestamp {
+        let mut dropped = 0;
+        for (track, confirmed) in self.recording.gils.iter_mut().zip(&self.confirmed) {
+            dropped = dropped.max(track.ticks.len() - confirmed);
+            track.ticks.truncate(*confirmed);
+        }
+        self.recording.ticks = self.recording.ticks.saturating_sub(dropped as u64);
+        self.confirmed_at
     }
 
     /// Takes over what a tick saw of one GIL; the tick stands for `weight` periods.
@@ -176,11 +195,11 @@ mod tests {
         let (sure, doubtful) = (stacks.intern([frame("sure")]), stacks.intern([frame("doubtful")]));
         let held = |stack| Holder::Thread { thread: ThreadIndex(0), stack };
         recorder.add(0, Timestamp::START, 1, &sample(held(doubtful), Some(1)));
-        recorder.confirm(&[]);
+        recorder.confirm(Timestamp::START, &[]);
         for stack in [sure, doubtful] {
             recorder.add(0, Timestamp::START, 1, &sample(held(stack), Some(1)));
         }
-        recorder.confirm(&[doubtful]);
+        recorder.confirm(Timestamp::START, &[doubtful]);
         let holders: Vec<Holder> = recorder.so_far().gils[0].ticks.iter().map(|tick| tick.holder).collect();
         assert_eq!(holders, [held(doubtful), held(sure), held(StackIndex::UNKNOWN)]);
     }

@@ -10,6 +10,9 @@ const SPAN: Duration = Duration::from_secs(1);
 /// The rate aims a little below the limit, so that one step is enough.
 const MARGIN: f64 = 0.9;
 
+/// How long gilspy gets to know the program: it reads more then than it does later.
+const START: Duration = Duration::from_secs(1);
+
 /// Measures gilspy's own use of the CPU.
 #[derive(Debug)]
 pub struct Overhead {
@@ -34,16 +37,17 @@ impl Overhead {
     }
 
     /// To be called now and then with the time since the start: answers once a second, if more than the
-    /// limit was used since the last time.
+    /// limit was used since the last time. The first second is not counted.
     pub fn check(&mut self, now: Duration) -> Option<Exceeded> {
         let span = now.saturating_sub(self.measured_at);
         if span < SPAN {
             return None;
         }
         let cpu = own_cpu();
+        let since = self.measured_at;
         let used = cpu.saturating_sub(self.cpu).as_secs_f64() / span.as_secs_f64();
         (self.measured_at, self.cpu) = (now, cpu);
-        exceeded(used, self.limit)
+        if since < START { None } else { exceeded(used, self.limit) }
     }
 }
 
@@ -72,8 +76,8 @@ mod tests {
     #[test]
     fn it_is_measured_once_a_second() {
         let mut overhead = Overhead::new(0.0);
-        assert_eq!(overhead.check(Duration::from_millis(999)), None);
-        assert!(overhead.check(Duration::from_secs(1)).is_some());
+        assert_eq!(overhead.check(Duration::from_secs(1)), None, "the first second is not counted");
         assert_eq!(overhead.check(Duration::from_millis(1999)), None);
+        assert!(overhead.check(Duration::from_secs(2)).is_some());
     }
 }

@@ -1,8 +1,8 @@
 //! From stacks as addresses to stacks as names, each named once: a stack whose code objects are settled is
 //! known by its addresses from then on.
 
-use crate::cpython::code::CodeCache;
-use crate::cpython::frames::RawFrame;
+use crate::cpython::code::{CodeCache, Verified};
+use crate::cpython::frames::{RawFrame, StackReader};
 use crate::cpython::layout::Layout;
 use crate::sample::{StackIndex, StackTable};
 use crate::target::memory::{ReadError, ReadMemory};
@@ -15,6 +15,10 @@ const MAX_KNOWN: usize = 65_536;
 
 /// Uses after which the trusted code objects are looked at early.
 const MAX_USES: usize = 1 << 16;
+
+/// How many times more a code object that is not settled is looked at for one stack. Two that take turns at one
+/// address, as fast as they are read, may be taken for one another each time.
+const ROUNDS: usize = 2;
 
 /// Names stacks.
 #[derive(Debug, Default)]
@@ -47,7 +51,10 @@ impl Stacks {
         self.table
     }
 
-    /// The place of a stack in the table.
+    /// The place in the table of a stack that `reader` has read.
+    ///
+    /// A code object that is not settled may have been replaced since the stack was read: its name counts only
+    /// if its frame is still there after the name was read, and again.
     ///
     /// # Errors
     /// When the target is gone or refuses.
@@ -56,6 +63,7 @@ impl Stacks {
         memory: &impl ReadMemory,
         layout: &Layout,
         stack: &[RawFrame],
+        reader: &mut StackReader,
     ) -> Result<StackIndex, ReadError> {
         if self.uses.len() > MAX_USES {
             self.look_again(memory, layout)?;
@@ -68,8 +76,12 @@ impl Stacks {
             }
             return Ok(index);
         }
-        let all_settled = self.codes.verify(memory, layout, stack)?;
-        let index = self.table.intern(stack.iter().filter_map(|raw| self.codes.name_frame(layout, raw)));
+        let (all_settled, sure) = self.verify(memory, layout, stack, reader)?;
+        let frames = stack.iter().enumerate().filter_map(|(place, raw)| {
+            let is_sure = stack.len() - place <= sure || self.codes.is_settled(raw.code);
+            self.codes.name_frame(layout, if is_sure { raw } else { &RawFrame::UNREAD })
+        });
+        let index = self.table.intern(frames);
         self.note(stack, index);
         if all_settled {
             if self.known.len() == MAX_KNOWN {
@@ -78,6 +90,28 @@ impl Stacks {
             self.known.insert(stack.into(), Known { index, noted: self.confirmations });
         }
         Ok(index)
+    }
+
+    /// Makes sure of the code objects that are not settled. Answers whether all are, and how many of the calls,
+    /// from the outermost inward, had the code objects that are known now.
+    fn verify(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        stack: &[RawFrame],
+        reader: &mut StackReader,
+    ) -> Result<(bool, usize), ReadError> {
+        if self.codes.verify(memory, layout, stack)? == Verified::Settled {
+            return Ok((true, stack.len()));
+        }
+        let mut sure = reader.still_there(memory, layout, stack)?;
+        for _ in 0..ROUNDS {
+            if self.codes.verify(memory, layout, stack)? == Verified::Changed {
+                sure = 0;
+            }
+            sure = sure.min(reader.still_there(memory, layout, stack)?);
+        }
+        Ok((false, sure))
     }
 
     fn note(&mut self, stack: &[RawFrame], index: StackIndex) {

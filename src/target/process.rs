@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::memory::ReadMemory;
 use super::memory::live::LiveMemory;
 use super::permission::Permission;
 use crate::units::{Address, Pid};
@@ -17,9 +18,13 @@ pub struct Process {
     program: Option<Program>,
 }
 
-/// What changes when a process replaces its program by exec(2): the stack of the new one starts
-/// elsewhere, save for a chance of one in millions (`startstack` of proc_pid_stat(5)).
-type Program = u64;
+/// What changes when a process replaces its program by exec(2): where the stack of the new one starts
+/// (`startstack` of proc_pid_stat(5)), and, where addresses are not random, the 16 random bytes that the kernel
+/// gives each program (`AT_RANDOM` of getauxval(3)).
+type Program = (u64, Option<[u8; 16]>);
+
+/// Key of the address of 16 random bytes in the auxiliary vector (Linux `include/uapi/linux/auxvec.h`).
+const AT_RANDOM: u64 = 25;
 
 /// Flag of kernel threads in proc_pid_stat(5) (Linux `include/linux/sched.h`).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -139,9 +144,13 @@ impl Process {
     }
 
     fn current_program(&self) -> Option<Program> {
-        let stat = procfs::process::Process::new(self.pid.raw()).ok()?.stat().ok()?;
+        let process = procfs::process::Process::new(self.pid.raw()).ok()?;
+        let stat = process.stat().ok()?;
+        let mut random = [0; 16];
+        let address = process.auxv().ok().and_then(|auxv| auxv.get(&AT_RANDOM).copied());
+        let read = address.map(|address| self.memory().read(Address::new(address), &mut random));
         // A process that ends has no stack any more; that is not another program.
-        (stat.vsize > 0).then_some(stat.startstack)
+        (stat.vsize > 0).then_some((stat.startstack, matches!(read, Some(Ok(()))).then_some(random)))
     }
 
     /// The kernel's name for its program, at most 15 bytes; empty where it cannot be read.
@@ -194,7 +203,7 @@ impl Process {
     /// # Errors
     /// When the kernel refuses.
     pub fn check_access(&self, probe: Address) -> Result<(), ProcessError> {
-        use super::memory::{ReadError, ReadMemory};
+        use super::memory::ReadError;
         match self.memory().read(probe, &mut [0]) {
             Err(ReadError::Denied) => Err(self.denied()),
             Err(ReadError::Gone) => Err(ProcessError::NoSuchProcess(self.pid)),

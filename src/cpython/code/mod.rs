@@ -32,8 +32,9 @@ const MAX_CODES: usize = 100_000;
 /// Lines kept for one code object at most; beyond it they are looked up each time.
 const MAX_LINES: usize = 10_000;
 
-/// How many comparisons in a row have to agree before a code object is settled.
-const AGREEMENTS: u32 = 8;
+/// Over how many confirmations in a row all comparisons have to agree before a code object is settled. A few a
+/// second: two code objects that take turns at one address do so in less time, or hardly ever.
+const QUIET_SPANS: u32 = 5;
 
 /// How much longer it takes, after each change, until an address is settled again.
 const DISTRUST: u32 = 8;
@@ -41,15 +42,33 @@ const DISTRUST: u32 = 8;
 /// The offset of a frame that has not started: an instruction of two bytes before the first.
 const BEFORE_FIRST: i32 = -2;
 
+/// How many bytes of a line table, from its length on, tell it from others: those of most functions are not
+/// much longer. A `bytes` object of one byte has as many (CPython `Objects/bytesobject.c`).
+const LINES_START: usize = 32;
+
 /// What tells one code object from another at the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Identity {
     filename: Address,
     name: Address,
     line_table: Address,
+    qualified_name: Address,
     first_line: u32,
-    /// Length and hash of the name and of the file name, as their objects keep them.
-    strings: [[u8; 16]; 2],
+    /// Length and hash of the name, the file name and the qualified name, as their objects keep them.
+    strings: [[u8; 16]; 3],
+    /// The length of the line table, and how it starts.
+    lines: [u8; LINES_START],
+}
+
+/// What a comparison of a stack's code objects has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verified {
+    /// All are settled: nothing was compared.
+    Settled,
+    /// None is another than before.
+    Same,
+    /// At least one is another than before, or was not known before.
+    Changed,
 }
 
 /// What is kept of one code object.
@@ -66,7 +85,10 @@ struct Code {
 /// How far the code object at an address can be expected to stay the same.
 #[derive(Debug, Clone, Copy)]
 struct Trust {
-    agreed: u32,
+    /// Whether it was compared since the last confirmation, and was the same.
+    has_agreed: bool,
+    /// Confirmations in a row before which it was so.
+    quiet_spans: u32,
     needed: u32,
     is_settled: bool,
 }
@@ -115,7 +137,7 @@ impl CodeCache {
     }
 
     /// Makes sure that what is kept of a stack's code objects is what is there now, save for those that are
-    /// settled. Answers whether all were.
+    /// settled.
     ///
     /// # Errors
     /// When the target is gone or refuses.
@@ -124,7 +146,7 @@ impl CodeCache {
         memory: &impl ReadMemory,
         layout: &Layout,
         stack: &[RawFrame],
-    ) -> Result<bool, ReadError> {
+    ) -> Result<Verified, ReadError> {
         if self.codes.len() > MAX_CODES {
             self.codes.clear();
             self.unsettled.clear();
@@ -133,12 +155,12 @@ impl CodeCache {
         wanted.clear();
         let codes = stack.iter().map(|raw| raw.code).filter(|code| !code.is_null());
         wanted.extend(codes.filter(|code| !self.is_settled(*code)));
-        let all_settled = wanted.is_empty();
-        if !all_settled {
-            self.verify_each(memory, layout, &mut wanted)?;
-        }
+        let verified = match wanted.is_empty() {
+            true => Verified::Settled,
+            false => self.verify_each(memory, layout, &mut wanted)?,
+        };
         self.wanted = wanted;
-        Ok(all_settled)
+        Ok(verified)
     }
 
     fn verify_each(
@@ -146,13 +168,14 @@ impl CodeCache {
         memory: &impl ReadMemory,
         layout: &Layout,
         wanted: &mut Vec<Address>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<Verified, ReadError> {
+        let mut verified = Verified::Same;
         let mut identities = std::mem::take(&mut self.identities);
         read_identities(memory, layout, wanted, &mut identities)?;
         for &(address, identity) in &identities {
             let trust = match self.codes.get_mut(&address) {
                 Some(code) if code.identity == identity => {
-                    code.trust.agreed = code.trust.agreed.saturating_add(1);
+                    code.trust.has_agreed = true;
                     continue;
                 }
                 Some(code) => code.trust.after_change(),
@@ -161,6 +184,7 @@ impl CodeCache {
                     Trust::default()
                 }
             };
+            verified = Verified::Changed;
             let code = match Code::read(memory, layout, address, identity, trust) {
                 Ok(code) => code,
                 Err(ObjectError::Memory(error @ (ReadError::Gone | ReadError::Denied))) => return Err(error),
@@ -169,12 +193,13 @@ impl CodeCache {
             self.codes.insert(address, code);
         }
         for address in wanted.iter().filter(|address| !has(&identities, **address)) {
+            verified = Verified::Changed;
             if let Some(code) = self.codes.get_mut(address) {
                 *code = Code::unknown(code.trust.after_change());
             }
         }
         self.identities = identities;
-        Ok(())
+        Ok(verified)
     }
 
     /// Compares settled code objects with what is there now, answers which have changed, and settles those
@@ -208,7 +233,7 @@ impl CodeCache {
         let known = &mut self.codes;
         self.unsettled.retain(|address| {
             known.get_mut(address).is_some_and(|code| {
-                code.trust.is_settled = code.trust.agreed >= code.trust.needed;
+                code.trust.end_span();
                 !code.trust.is_settled
             })
         });
@@ -218,13 +243,18 @@ impl CodeCache {
 
 impl Default for Trust {
     fn default() -> Self {
-        Trust { agreed: 0, needed: AGREEMENTS, is_settled: false }
+        Trust { has_agreed: false, quiet_spans: 0, needed: QUIET_SPANS, is_settled: false }
     }
 }
 
 impl Trust {
     fn after_change(self) -> Self {
-        Trust { agreed: 0, needed: self.needed.saturating_mul(DISTRUST), is_settled: false }
+        Trust { needed: self.needed.saturating_mul(DISTRUST), ..Trust::default() }
+    }
+
+    fn end_span(&mut self) {
+        self.quiet_spans += u32::from(std::mem::take(&mut self.has_agreed));
+        self.is_settled = self.quiet_spans >= self.needed;
     }
 }
 
@@ -253,27 +283,32 @@ impl Code {
         identity: Identity,
         trust: Trust,
     ) -> Result<Self, ObjectError> {
-        let name = match layout.code.qualified_name {
-            Some(offset) => memory.read_pointer(address + offset)?,
-            None => identity.name,
-        };
-        let function = read_str(memory, &layout.unicode, name)?;
-        let file = read_str(memory, &layout.unicode, identity.filename)?;
-        let line_table = read_bytes(memory, &layout.bytes, identity.line_table, MAX_LINE_TABLE)?;
-
         let mut now = Vec::new();
-        read_identities(memory, layout, &mut vec![address], &mut now)?;
-        if now != [(address, identity)] {
+        let mut read = || {
+            let function = read_str(memory, &layout.unicode, identity.qualified_name)?;
+            let file = read_str(memory, &layout.unicode, identity.filename)?;
+            let line_table = read_bytes(memory, &layout.bytes, identity.line_table, MAX_LINE_TABLE)?;
+            read_identities(memory, layout, &mut vec![address], &mut now)?;
+            match now == [(address, identity)] {
+                true => Ok((function, file, line_table)),
+                false => Err(ObjectError::Implausible(address)),
+            }
+        };
+        // Twice: what was replaced and put back in between does not read the same.
+        let first = read()?;
+        if read()? != first {
             return Err(ObjectError::Implausible(address));
         }
+        let (function, file, line_table) = first;
         let (function, file, lines) = (function.into(), file.into(), HashMap::default());
         Ok(Code { identity, function, file, line_table, lines, trust })
     }
 
-    /// Whether this is the code that the interpreter puts between the call of a class and its `__init__`, and
-    /// hides from tracebacks (`_Py_InitCleanup`, CPython `Python/specialize.c`, from 3.13 on).
+    /// Whether this is code that the interpreter puts between two calls, and hides from tracebacks: below the
+    /// `__init__` of a class (`_Py_InitCleanup`, CPython `Python/specialize.c`, from 3.13 on), or below a call
+    /// out of C (`interpreter_trampoline` in `Python/pylifecycle.c`, 3.12 on).
     fn is_shim(&self) -> bool {
-        (&*self.function, &*self.file) == ("__init__", "__init__")
+        (&*self.function, &*self.file) == ("__init__", "__init__") || &*self.file == "<shim>"
     }
 
     /// Before the first instruction the line is the function's own, as in tracebacks (`PyCode_Addr2Line`,
@@ -319,11 +354,15 @@ fn read_identities(
     identities.retain(|(_, identity)| !identity.name.is_null());
 
     // Length and hash are neighbours: CPython `Include/cpython/unicodeobject.h`, 3.7 to 3.15.
-    let mut segments: Vec<Segment<'_>> = Vec::with_capacity(identities.len() * 2);
+    let mut segments: Vec<Segment<'_>> = Vec::with_capacity(identities.len() * 4);
     for (_, identity) in identities.iter_mut() {
-        let [name, filename] = &mut identity.strings;
+        let [name, filename, qualified_name] = &mut identity.strings;
         segments.push(Segment::new(identity.name + layout.unicode.length, name));
         segments.push(Segment::new(identity.filename + layout.unicode.length, filename));
+        if identity.qualified_name != identity.name {
+            segments.push(Segment::new(identity.qualified_name + layout.unicode.length, qualified_name));
+        }
+        segments.push(Segment::new(identity.line_table + layout.bytes.size, &mut identity.lines));
     }
     memory.read_batch(&mut segments)
 }
@@ -333,9 +372,11 @@ impl Identity {
         Some(Identity {
             filename: pointer_at(header, layout.code.filename)?,
             name: pointer_at(header, layout.code.name)?,
+            qualified_name: pointer_at(header, layout.code.qualified_name.unwrap_or(layout.code.name))?,
             line_table: pointer_at(header, layout.code.line_table.offset())?,
             first_line: u32_at(header, layout.code.first_line)?,
-            strings: [[0; 16]; 2],
+            strings: [[0; 16]; 3],
+            lines: [0; LINES_START],
         })
     }
 }

@@ -30,7 +30,7 @@ const ATTEMPTS: usize = 8;
 const EXPLORATIONS: usize = 16;
 
 /// In how many readings before a generator's frame and its caller have to be, which lie in different places.
-const GENERATOR_READINGS: u8 = 2;
+const GENERATOR_READINGS: u8 = 3;
 
 /// The same for frames on the heap (to 3.10), where this is about every frame.
 const HEAP_READINGS: u8 = 1;
@@ -186,6 +186,27 @@ impl StackReader {
             }
         }
         Ok(consistency)
+    }
+
+    /// Reads once more, and answers how many calls of a stack that was read before, from the outermost inward,
+    /// have been there all the while.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub fn still_there(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        stack: &[RawFrame],
+    ) -> Result<usize, ReadError> {
+        let (mut before, mut after) = ([0], [0]);
+        let before = Segment::new(self.thread, &mut before);
+        let after = Segment::new(self.thread, &mut after);
+        if self.read_between(memory, layout, before, after)?.consistency == Consistency::None {
+            return Ok(0);
+        }
+        let calls = self.last.iter().zip(stack.iter().rev());
+        Ok(calls.take_while(|(seen, raw)| seen.readings > 1 && seen.call.raw.code == raw.code).count())
     }
 
     /// Finds out anew where the stack lies, after a reading that failed.

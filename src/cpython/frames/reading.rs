@@ -238,7 +238,7 @@ impl Reading {
         middle: &Middle,
     ) -> Result<(), Broken> {
         self.frames.clear();
-        let mut next = self.innermost(layout, plan).ok_or(Broken::Torn)?;
+        let mut next = self.innermost(layout, thread, plan).ok_or(Broken::Torn)?;
         let mut loose_seen = 0;
         while !next.is_null() {
             if self.frames.len() == MAX_FRAMES {
@@ -274,13 +274,17 @@ impl Reading {
         self.frames.iter().rev().find(|frame| frame.is_python)
     }
 
-    fn innermost(&self, layout: &Layout, plan: &Plan) -> Option<Address> {
+    /// The innermost frame; null where there is none. A `_PyCFrame` without a frame is the thread's first, which
+    /// lies in its thread state; any other has just been left.
+    fn innermost(&self, layout: &Layout, thread: Address, plan: &Plan) -> Option<Address> {
         match layout.thread.current_frame {
             CurrentFrame::InThread(offset) => pointer_at(&self.header, offset),
             CurrentFrame::BehindCFrame { cframe, current_frame } => {
                 let pointer = pointer_at(&self.header, cframe)? + current_frame;
                 let place = plan.cframes.iter().position(|known| *known == pointer)?;
-                Some(Address::new(u64::from_le_bytes(self.current_frames[place])))
+                let frame = Address::new(u64::from_le_bytes(self.current_frames[place]));
+                let is_first = pointer.offset_from(thread).is_some_and(|offset| offset < MAX_THREAD as u64);
+                Some(frame).filter(|frame| is_first || !frame.is_null())
             }
         }
     }
