@@ -152,6 +152,35 @@ fn threads_that_come_and_go_are_told_apart() {
 }
 
 #[test]
+fn a_thread_has_the_name_it_was_given_last() {
+    let script = "import threading, time\n\
+                  def spin():\n    \
+                      end = time.monotonic() + 0.5\n    \
+                      while time.monotonic() < end: pass\n    \
+                      threading.current_thread().name = 'late-name'\n    \
+                      while True: pass\n\
+                  threading.Thread(target=spin, name='early-name', daemon=True).start()\n\
+                  time.sleep(3)";
+    for interpreter in interpreters() {
+        let python = interpreter.path.to_str().unwrap();
+        let report = report(&["-d", "2.2", "--", python, "-c", script]);
+        assert!(hold(&report, "late-name") > 0.5, "{}: {report:#}", interpreter.version);
+    }
+}
+
+#[test]
+fn gilspy_looks_less_often_rather_than_use_more_than_it_may() {
+    let fixture = Fixture::start(newest(), "two_spinners.py", &[]);
+    let report = report(&["-d", "3.5", "-r", "2000", "--max-overhead", "0.5", "-p", &fixture.pid()]);
+    let changes = report["recording"]["rate_changes"].as_array().unwrap();
+    assert!(!changes.is_empty(), "{report:#}");
+    assert!(changes[0]["rate_hz"].as_f64() < Some(1000.0), "{report:#}");
+    // Few ticks then count for as much time as the many before.
+    let shares = hold(&report, "spinner-1") + hold(&report, "spinner-2");
+    assert!((0.8..1.1).contains(&shares), "{report:#}");
+}
+
+#[test]
 fn hostile_names_do_no_harm_in_any_format() {
     for interpreter in interpreters() {
         let fixture = Fixture::start(interpreter, "non_ascii_names.py", &[]);
