@@ -2,7 +2,7 @@
 
 use super::batch::Pieces;
 use super::decode::{pointer_at, u32_at, u64_at};
-use super::layout::{BytesLayout, UnicodeLayout};
+use super::layout::UnicodeLayout;
 use crate::target::memory::{ReadError, ReadMemory};
 use crate::units::Address;
 
@@ -20,29 +20,47 @@ pub enum ObjectError {
     Implausible(Address),
 }
 
-/// The text of the `str` at `address`, at most [`MAX_CHARACTERS`] of it; lone surrogates become `\u{fffd}`.
-///
-/// # Errors
-/// When the memory could not be read, or holds no compact `str`. (Strings made by `PyUnicode_New`, as
-/// all names of the compiler are, are compact: CPython `Include/cpython/unicodeobject.h`.)
-pub(super) fn read_str(
-    memory: &impl ReadMemory,
-    layout: &UnicodeLayout,
-    address: Address,
-) -> Result<String, ObjectError> {
-    let mut bytes = [0; MAX_STR_HEADER as usize];
-    let bytes = &mut bytes[..str_header_length(layout) as usize];
-    memory.read(address, bytes)?;
-    let header = StrHeader::decode(bytes, layout).ok_or(ObjectError::Implausible(address))?;
-    let mut bytes = vec![0; header.bytes_shown()];
-    memory.read(address + header.characters, &mut bytes)?;
-    Ok(header.text(&bytes))
+/// A `str` of which the header is known, but not the characters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FoundStr {
+    header: StrHeader,
+}
+
+impl FoundStr {
+    /// The `str` at `address`.
+    ///
+    /// # Errors
+    /// When the memory could not be read, or holds no compact `str`. (Strings made by `PyUnicode_New`, as
+    /// all names of the compiler are, are compact: CPython `Include/cpython/unicodeobject.h`.)
+    pub(super) fn at(
+        memory: &impl ReadMemory,
+        layout: &UnicodeLayout,
+        address: Address,
+    ) -> Result<Self, ObjectError> {
+        let mut bytes = [0; MAX_STR_HEADER as usize];
+        let bytes = &mut bytes[..str_header_length(layout) as usize];
+        memory.read(address, bytes)?;
+        let header = StrHeader::decode(bytes, layout).ok_or(ObjectError::Implausible(address))?;
+        Ok(FoundStr { header })
+    }
+
+    /// How many bytes from its address on hold all of it that is shown.
+    pub(super) fn length(&self) -> usize {
+        self.header.length_shown()
+    }
+
+    /// Its text, at most [`MAX_CHARACTERS`] of it, out of so many bytes; lone surrogates become `\u{fffd}`.
+    /// `None` where these are of another `str`.
+    pub(super) fn text(&self, layout: &UnicodeLayout, bytes: &[u8]) -> Option<String> {
+        let same = StrHeader::decode(bytes, layout) == Some(self.header);
+        same.then(|| self.header.text(bytes.get(self.header.characters as usize..).unwrap_or_default()))
+    }
 }
 
 /// What came of reading a `str` that a pointer leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StrBehind {
-    /// Its text, as [`read_str`] gives it; the pointer led to it before and after.
+    /// Its text, as [`FoundStr::text`] gives it; the pointer led to it before and after.
     Text(String),
     /// The pointer or the `str` changed meanwhile.
     Changed,
@@ -79,11 +97,8 @@ pub(super) fn read_strs_behind(
             let [before, text, after] = [(); 3].map(|()| pieces.next().flatten());
             let (Some(header), Some(text)) = (header, text) else { return StrBehind::Absent };
             let same = [before, after].map(target) == [expected; 2];
-            if !same || StrHeader::decode(text, layout) != Some(header) {
-                return StrBehind::Changed;
-            }
-            let characters = text.get(header.characters as usize..).unwrap_or_default();
-            StrBehind::Text(header.text(characters))
+            let text = FoundStr { header }.text(layout, text).filter(|_| same);
+            text.map_or(StrBehind::Changed, StrBehind::Text)
         })
         .collect())
 }
@@ -175,23 +190,4 @@ fn decode(bytes: &[u8], width: u64) -> String {
             .map(|unit| char::from_u32(u32::from_le_bytes(*unit)).unwrap_or(char::REPLACEMENT_CHARACTER))
             .collect(),
     }
-}
-
-/// The content of the `bytes` object at `address`.
-///
-/// # Errors
-/// When the memory could not be read, or the object is longer than `limit` bytes.
-pub(super) fn read_bytes(
-    memory: &impl ReadMemory,
-    layout: &BytesLayout,
-    address: Address,
-    limit: u64,
-) -> Result<Vec<u8>, ObjectError> {
-    let length = memory.read_u64(address + layout.size)?;
-    if length > limit {
-        return Err(ObjectError::Implausible(address));
-    }
-    let mut bytes = vec![0; length as usize];
-    memory.read(address + layout.data, &mut bytes)?;
-    Ok(bytes)
 }

@@ -1,7 +1,7 @@
 //! From stacks as addresses to stacks as names, each named once: a stack whose code objects are settled is
 //! known by its addresses from then on.
 
-use crate::cpython::code::{CodeCache, Verified};
+use crate::cpython::code::{CodeCache, Verified, Witness};
 use crate::cpython::frames::{RawFrame, StackReader};
 use crate::cpython::layout::Layout;
 use crate::sample::{StackIndex, StackTable};
@@ -16,8 +16,8 @@ const MAX_KNOWN: usize = 65_536;
 /// Uses after which the trusted code objects are looked at early.
 const MAX_USES: usize = 1 << 16;
 
-/// How many times more a code object that is not settled is looked at for one stack. Two that take turns at one
-/// address, as fast as they are read, may be taken for one another each time.
+/// How often a code object that is not settled is looked at for one stack, before, between and after two readings of
+/// that each time: two that take turns at one address may be taken for one another once.
 const ROUNDS: usize = 2;
 
 /// Names stacks.
@@ -104,12 +104,15 @@ impl Stacks {
         if self.codes.verify(memory, layout, stack)? == Verified::Settled {
             return Ok((true, stack.len()));
         }
-        let mut sure = reader.still_there(memory, layout, stack)?;
+        let mut witnesses = [(); 3].map(|()| self.codes.witnesses(stack));
+        let mut sure = stack.len();
         for _ in 0..ROUNDS {
-            if self.codes.verify(memory, layout, stack)? == Verified::Changed {
-                sure = 0;
-            }
-            sure = sure.min(reader.still_there(memory, layout, stack)?);
+            sure = sure.min(reader.still_there(memory, layout, stack, &mut witnesses)?);
+            let agrees = |raw: &RawFrame| {
+                self.codes.is_settled(raw.code)
+                    || witnesses.iter().all(|witnesses| agrees(witnesses, layout, raw.code))
+            };
+            sure = stack.iter().rev().take(sure).take_while(|raw| agrees(raw)).count();
         }
         Ok((false, sure))
     }
@@ -148,4 +151,10 @@ impl Stacks {
         self.uses.clear();
         Ok(())
     }
+}
+
+/// Whether a code object was seen to be what is known of it.
+fn agrees(witnesses: &[Witness], layout: &Layout, code: Address) -> bool {
+    let place = witnesses.binary_search_by_key(&code, Witness::code);
+    place.is_ok_and(|place| witnesses[place].agrees(layout))
 }

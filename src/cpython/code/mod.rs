@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::decode::{pointer_at, u32_at};
 use super::frames::RawFrame;
 use super::layout::{Instruction, Layout};
-use super::objects::{ObjectError, read_bytes, read_str};
+use super::objects::{FoundStr, ObjectError};
 use crate::sample::{Frame, UNKNOWN_NAME};
 use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::Address;
@@ -49,11 +49,23 @@ const LINES_START: usize = 32;
 /// What tells one code object from another at the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Identity {
+    fields: Fields,
+    contents: Contents,
+}
+
+/// Its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Fields {
     filename: Address,
     name: Address,
     line_table: Address,
     qualified_name: Address,
     first_line: u32,
+}
+
+/// What its fields lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Contents {
     /// Length and hash of the name, the file name and the qualified name, as their objects keep them.
     strings: [[u8; 16]; 3],
     /// The length of the line table, and how it starts.
@@ -102,6 +114,15 @@ pub struct CodeCache {
     unsettled: Vec<Address>,
     wanted: Vec<Address>,
     identities: Vec<(Address, Identity)>,
+}
+
+/// A code object that is not settled, to be looked at once more.
+#[derive(Debug)]
+pub struct Witness {
+    code: Address,
+    known: Identity,
+    header: [u8; MAX_HEADER],
+    contents: Contents,
 }
 
 impl Default for CodeCache {
@@ -202,6 +223,17 @@ impl CodeCache {
         Ok(verified)
     }
 
+    /// The code objects of a stack that are known but not settled.
+    pub fn witnesses(&self, stack: &[RawFrame]) -> Vec<Witness> {
+        let mut codes: Vec<Address> = stack.iter().map(|raw| raw.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        let kept = codes.into_iter().filter_map(|code| Some((code, self.codes.get(&code)?)));
+        let unsettled =
+            kept.filter(|(_, kept)| !kept.trust.is_settled && !kept.identity.fields.name.is_null());
+        unsettled.map(|(code, kept)| Witness::new(code, kept.identity)).collect()
+    }
+
     /// Compares settled code objects with what is there now, answers which have changed, and settles those
     /// that have been the same for long enough.
     ///
@@ -238,6 +270,29 @@ impl CodeCache {
             })
         });
         Ok(changed)
+    }
+}
+
+impl Witness {
+    fn new(code: Address, known: Identity) -> Self {
+        Witness { code, known, header: [0; MAX_HEADER], contents: Contents::default() }
+    }
+
+    /// Its address.
+    pub fn code(&self) -> Address {
+        self.code
+    }
+
+    /// What has to be read to look at it.
+    pub fn segments(&mut self, layout: &Layout) -> impl Iterator<Item = Segment<'_>> {
+        let header = Segment::new(self.code, &mut self.header[..header_length(layout)]);
+        std::iter::once(header).chain(self.contents.segments(layout, self.known.fields))
+    }
+
+    /// Whether what was read then is what is known.
+    pub fn agrees(&self, layout: &Layout) -> bool {
+        Fields::decode(layout, &self.header) == Some(self.known.fields)
+            && self.contents == self.known.contents
     }
 }
 
@@ -283,17 +338,7 @@ impl Code {
         identity: Identity,
         trust: Trust,
     ) -> Result<Self, ObjectError> {
-        let mut now = Vec::new();
-        let mut read = || {
-            let function = read_str(memory, &layout.unicode, identity.qualified_name)?;
-            let file = read_str(memory, &layout.unicode, identity.filename)?;
-            let line_table = read_bytes(memory, &layout.bytes, identity.line_table, MAX_LINE_TABLE)?;
-            read_identities(memory, layout, &mut vec![address], &mut now)?;
-            match now == [(address, identity)] {
-                true => Ok((function, file, line_table)),
-                false => Err(ObjectError::Implausible(address)),
-            }
-        };
+        let read = || Self::read_contents(memory, layout, address, identity);
         // Twice: what was replaced and put back in between does not read the same.
         let first = read()?;
         if read()? != first {
@@ -302,6 +347,42 @@ impl Code {
         let (function, file, line_table) = first;
         let (function, file, lines) = (function.into(), file.into(), HashMap::default());
         Ok(Code { identity, function, file, line_table, lines, trust })
+    }
+
+    /// Function, file and line table, read in one batch between two looks at what identifies them.
+    fn read_contents(
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        address: Address,
+        identity: Identity,
+    ) -> Result<(String, String, Vec<u8>), ObjectError> {
+        let fields = identity.fields;
+        let function = FoundStr::at(memory, &layout.unicode, fields.qualified_name)?;
+        let file = FoundStr::at(memory, &layout.unicode, fields.filename)?;
+        let length = memory.read_u64(fields.line_table + layout.bytes.size)?;
+        if length > MAX_LINE_TABLE {
+            return Err(ObjectError::Implausible(fields.line_table));
+        }
+        let (mut function_bytes, mut file_bytes) = (vec![0; function.length()], vec![0; file.length()]);
+        let mut line_table = vec![0; length as usize];
+        let contents = [
+            Segment::new(fields.qualified_name, &mut function_bytes),
+            Segment::new(fields.filename, &mut file_bytes),
+            Segment::new(fields.line_table + layout.bytes.data, &mut line_table),
+        ];
+        let mut witnesses = [(); 2].map(|()| Witness::new(address, identity));
+        let [before, after] = &mut witnesses;
+        let mut segments: Vec<Segment<'_>> =
+            before.segments(layout).chain(contents).chain(after.segments(layout)).collect();
+        memory.read_batch(&mut segments)?;
+        let arrived = segments.iter().all(|segment| segment.arrived);
+        let is_same = arrived && witnesses.iter().all(|witness| witness.agrees(layout));
+        let function = function.text(&layout.unicode, &function_bytes);
+        let file = file.text(&layout.unicode, &file_bytes);
+        match (function, file) {
+            (Some(function), Some(file)) if is_same => Ok((function, file, line_table)),
+            _ => Err(ObjectError::Implausible(address)),
+        }
     }
 
     /// Whether this is code that the interpreter puts between two calls, and hides from tracebacks: below the
@@ -314,12 +395,16 @@ impl Code {
     /// Before the first instruction the line is the function's own, as in tracebacks (`PyCode_Addr2Line`,
     /// CPython `Objects/codeobject.c`).
     fn line(&mut self, layout: &Layout, offset: i32) -> Option<u32> {
-        let Ok(offset) = u32::try_from(offset) else { return Some(self.identity.first_line) };
+        let Ok(offset) = u32::try_from(offset) else { return Some(self.identity.fields.first_line) };
         if let Some(&line) = self.lines.get(&offset) {
             return line;
         }
-        let line =
-            line_table::line_at(layout.code.line_table, &self.line_table, self.identity.first_line, offset);
+        let line = line_table::line_at(
+            layout.code.line_table,
+            &self.line_table,
+            self.identity.fields.first_line,
+            offset,
+        );
         if self.lines.len() < MAX_LINES {
             self.lines.insert(offset, line);
         }
@@ -340,44 +425,56 @@ fn read_identities(
     identities.clear();
     identities.extend(codes.iter().map(|code| (*code, Identity::default())));
 
-    let length = (layout.code.extent() as usize).min(MAX_HEADER);
     let mut headers = vec![[0; MAX_HEADER]; identities.len()];
     let mut segments: Vec<Segment<'_>> = (identities.iter().zip(&mut headers))
-        .map(|((address, _), header)| Segment::new(*address, &mut header[..length]))
+        .map(|((address, _), header)| Segment::new(*address, &mut header[..header_length(layout)]))
         .collect();
     memory.read_batch(&mut segments)?;
     for ((_, identity), segment) in identities.iter_mut().zip(&segments) {
         if segment.arrived {
-            *identity = Identity::decode(layout, segment.buffer).unwrap_or_default();
+            identity.fields = Fields::decode(layout, segment.buffer).unwrap_or_default();
         }
     }
-    identities.retain(|(_, identity)| !identity.name.is_null());
+    identities.retain(|(_, identity)| !identity.fields.name.is_null());
 
-    // Length and hash are neighbours: CPython `Include/cpython/unicodeobject.h`, 3.7 to 3.15.
     let mut segments: Vec<Segment<'_>> = Vec::with_capacity(identities.len() * 4);
-    for (_, identity) in identities.iter_mut() {
-        let [name, filename, qualified_name] = &mut identity.strings;
-        segments.push(Segment::new(identity.name + layout.unicode.length, name));
-        segments.push(Segment::new(identity.filename + layout.unicode.length, filename));
-        if identity.qualified_name != identity.name {
-            segments.push(Segment::new(identity.qualified_name + layout.unicode.length, qualified_name));
-        }
-        segments.push(Segment::new(identity.line_table + layout.bytes.size, &mut identity.lines));
+    for (_, Identity { fields, contents }) in identities.iter_mut() {
+        segments.extend(contents.segments(layout, *fields));
     }
     memory.read_batch(&mut segments)
 }
 
-impl Identity {
+fn header_length(layout: &Layout) -> usize {
+    (layout.code.extent() as usize).min(MAX_HEADER)
+}
+
+impl Fields {
     fn decode(layout: &Layout, header: &[u8]) -> Option<Self> {
-        Some(Identity {
+        Some(Fields {
             filename: pointer_at(header, layout.code.filename)?,
             name: pointer_at(header, layout.code.name)?,
             qualified_name: pointer_at(header, layout.code.qualified_name.unwrap_or(layout.code.name))?,
             line_table: pointer_at(header, layout.code.line_table.offset())?,
             first_line: u32_at(header, layout.code.first_line)?,
-            strings: [[0; 16]; 3],
-            lines: [0; LINES_START],
         })
+    }
+}
+
+impl Contents {
+    /// What has to be read for them. Length and hash are neighbours: CPython `Include/cpython/unicodeobject.h`,
+    /// 3.7 to 3.15.
+    fn segments(&mut self, layout: &Layout, fields: Fields) -> impl Iterator<Item = Segment<'_>> {
+        let [name, filename, qualified_name] = &mut self.strings;
+        let length = layout.unicode.length;
+        let has_two_names = fields.qualified_name != fields.name;
+        [
+            Some(Segment::new(fields.name + length, name)),
+            Some(Segment::new(fields.filename + length, filename)),
+            has_two_names.then(|| Segment::new(fields.qualified_name + length, qualified_name)),
+            Some(Segment::new(fields.line_table + layout.bytes.size, &mut self.lines)),
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 

@@ -11,6 +11,7 @@ mod reading;
 
 use std::ops::RangeInclusive;
 
+use super::code::Witness;
 use super::decode::pointer_at;
 use super::layout::{CurrentFrame, Layout};
 use super::threads::{self, ThreadHeader};
@@ -123,25 +124,42 @@ impl StackReader {
         before: Segment<'_>,
         after: Segment<'_>,
     ) -> Result<Enclosed, ReadError> {
+        let none = std::iter::empty;
+        self.read_among(memory, layout, [before].into_iter(), none(), [after].into_iter())
+    }
+
+    /// The same, with any number of segments before, between and after the two readings of the stack.
+    fn read_among<'a>(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        before: impl Iterator<Item = Segment<'a>>,
+        between: impl Iterator<Item = Segment<'a>>,
+        after: impl Iterator<Item = Segment<'a>>,
+    ) -> Result<Enclosed, ReadError> {
         self.first.prepare(layout, &self.plan);
         self.second.prepare(layout, &self.plan);
         self.middle.prepare(layout, &self.plan);
         let mut tid = [0; 4];
         let mut segments = Segments::new();
-        segments.push(before);
+        before.for_each(|segment| segments.push(segment));
+        let start = segments.len();
         self.first.add_forward(layout, self.thread, &self.plan, &mut segments);
         self.middle.add(layout, self.thread, &self.plan, &mut segments);
+        between.for_each(|segment| segments.push(segment));
         self.second.add_backward(layout, self.thread, &self.plan, &mut segments);
-        segments.push(after);
-        let last = segments.len() - 1;
+        let end = segments.len();
+        after.for_each(|segment| segments.push(segment));
+        let last = segments.len();
         if let Some(Descriptor { offset, pthread, .. }) = self.descriptor {
             segments.push(Segment::new(Address::new(pthread) + offset, &mut tid));
         }
         memory.read_batch(&mut segments)?;
 
-        let enclosing_arrived = segments[0].arrived && segments[last].arrived;
-        self.has_arrived = segments[1..last].iter().all(|segment| segment.arrived);
-        let tid_arrived = segments.get(last + 1).is_some_and(|segment| segment.arrived);
+        let mut around = segments[..start].iter().chain(&segments[end..last]);
+        let enclosing_arrived = around.all(|segment| segment.arrived);
+        self.has_arrived = segments[start..end].iter().all(|segment| segment.arrived);
+        let tid_arrived = segments.get(last).is_some_and(|segment| segment.arrived);
         drop(segments);
         if let Some(descriptor) = &mut self.descriptor {
             descriptor.tid = if tid_arrived { threads::decode_tid(tid) } else { None };
@@ -189,7 +207,7 @@ impl StackReader {
     }
 
     /// Reads once more, and answers how many calls of a stack that was read before, from the outermost inward,
-    /// have been there all the while.
+    /// have been there all the while. The witnesses are read before, between and after the two readings.
     ///
     /// # Errors
     /// When the target is gone or refuses.
@@ -198,11 +216,12 @@ impl StackReader {
         memory: &impl ReadMemory,
         layout: &Layout,
         stack: &[RawFrame],
+        witnesses: &mut [Vec<Witness>; 3],
     ) -> Result<usize, ReadError> {
-        let (mut before, mut after) = ([0], [0]);
-        let before = Segment::new(self.thread, &mut before);
-        let after = Segment::new(self.thread, &mut after);
-        if self.read_between(memory, layout, before, after)?.consistency == Consistency::None {
+        let [before, between, after] = witnesses
+            .each_mut()
+            .map(|witnesses| witnesses.iter_mut().flat_map(|witness| witness.segments(layout)));
+        if self.read_among(memory, layout, before, between, after)?.consistency == Consistency::None {
             return Ok(0);
         }
         let calls = self.last.iter().zip(stack.iter().rev());
