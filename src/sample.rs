@@ -2,10 +2,13 @@
 
 mod stacks;
 
+use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use syscalls::Sysno;
 
 pub use stacks::{StackIndex, StackTable};
 
@@ -43,10 +46,96 @@ pub struct GilSample {
 pub struct ThreadSample {
     /// The thread.
     pub thread: ThreadIndex,
-    /// What it was doing, as the kernel sees it.
-    pub run_state: RunState,
+    /// What it was doing.
+    pub state: ThreadState,
     /// Its stack; [`StackIndex::UNKNOWN`] where it could not be read consistently.
     pub stack: StackIndex,
+    /// Time on a CPU since the tick before, and ready to run but waiting for a CPU.
+    pub times: TaskTimes,
+}
+
+/// What a thread was doing at a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ThreadState {
+    /// It held a GIL and ran, or was ready to.
+    Hold,
+    /// It held a GIL and was blocked: nobody else could run Python.
+    Stall(Option<Syscall>),
+    /// It waited for a GIL.
+    Wait {
+        /// Which: its place among the process's GILs.
+        gil: u16,
+    },
+    /// It held no GIL and ran, or was ready to: C code that has released the GIL.
+    Native,
+    /// It held no GIL and was blocked.
+    Blocked(Option<Syscall>),
+    /// There is no GIL and it ran Python, or was ready to.
+    Parallel,
+    /// It could not be read consistently.
+    Unknown,
+}
+
+/// The system call that a thread is blocked in, by its number on this architecture. Without one a thread is
+/// blocked by a page of memory that is not there, or stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Syscall(NonZeroU32);
+
+impl Syscall {
+    /// From the kernel's number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        NonZeroU32::new(number.wrapping_add(1)).map(Syscall)
+    }
+
+    /// The kernel's number.
+    pub fn number(self) -> u32 {
+        self.0.get() - 1
+    }
+
+    /// Its name, such as `futex`; `syscall 999` where it has none.
+    pub fn name(self) -> Cow<'static, str> {
+        match Sysno::new(self.number() as usize) {
+            Some(known) => Cow::Borrowed(known.name()),
+            None => Cow::Owned(format!("syscall {}", self.number())),
+        }
+    }
+}
+
+/// What the kernel's scheduler counts of a thread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TaskTimes {
+    /// On a CPU.
+    pub cpu: Duration,
+    /// Ready to run, but waiting for a CPU.
+    pub run_queue: Duration,
+}
+
+impl TaskTimes {
+    /// What has come since an earlier moment.
+    pub fn since(self, earlier: TaskTimes) -> TaskTimes {
+        TaskTimes {
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+            run_queue: self.run_queue.saturating_sub(earlier.run_queue),
+        }
+    }
+
+    /// Both together.
+    pub fn plus(self, more: TaskTimes) -> TaskTimes {
+        TaskTimes { cpu: self.cpu + more.cpu, run_queue: self.run_queue + more.run_queue }
+    }
+}
+
+/// What a CPU quota of a process's control group did to it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Throttling {
+    /// Enforcement periods in which something of the group ran.
+    pub periods: u64,
+    /// Periods in which the quota was used up.
+    pub throttled_periods: u64,
+    /// For how long the group was kept from running.
+    pub throttled: Duration,
+    /// The quota, in CPUs; `None` where it cannot be read.
+    pub quota_cpus: Option<f64>,
 }
 
 /// Who holds a GIL. "Nobody" and "not known" are different answers.
@@ -67,20 +156,16 @@ pub enum Holder {
     Unknown,
 }
 
-/// What a thread is doing, as the kernel sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunState {
-    /// On a CPU, or ready to be.
-    Running,
-    /// Blocked in a system call.
-    InSyscall {
-        /// The call's number, by the target's architecture.
-        number: u32,
-        /// Its first argument: for futex(2) the address slept on.
-        argument: u64,
-    },
-    /// Blocked, but not in a system call: waiting for a page of memory, or stopped.
-    OutsideSyscall,
-    /// The kernel does not say.
-    Unknown,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_calls_have_the_names_of_their_manual_pages() {
+        let name = |number: Sysno| Syscall::from_number(number as u32).map(|call| call.name().into_owned());
+        assert_eq!(name(Sysno::read).as_deref(), Some("read"));
+        assert_eq!(name(Sysno::futex).as_deref(), Some("futex"));
+        assert_eq!(Syscall::from_number(60_000).map(Syscall::name).as_deref(), Some("syscall 60000"));
+        assert_eq!(Syscall::from_number(u32::MAX), None);
+    }
 }

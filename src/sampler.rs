@@ -23,7 +23,7 @@ use crate::sample::{GilSample, Holder, StackIndex, StackTable, ThreadIndex, Thre
 use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::{Address, Pid};
 use stacks::Stacks;
-use watches::Watches;
+use watches::{Gils, Watches};
 
 /// How often one GIL is read in one tick before its state is `unknown`.
 const ATTEMPTS: usize = 8;
@@ -213,8 +213,13 @@ impl<M: ReadMemory> Sampler<M> {
                 },
             };
             watched.stack = Some(stack).filter(|stack| *stack != StackIndex::UNKNOWN);
-            let (thread, run_state) = (watched.thread, watched.run_state());
-            self.thread_samples.push(ThreadSample { thread, run_state, stack });
+            let known = &self.threads.all()[watched.thread.0 as usize];
+            let layout = &self.located.layout;
+            let is_attached = || self.readers.get(&known.thread_state)?.thread(layout)?.is_attached;
+            let gils = Gils { known: &self.gils, samples: &self.gil_samples, size: layout.gil.size };
+            let state = watched.state(known.interpreter, is_attached, gils);
+            let (thread, times) = (watched.thread, watched.times());
+            self.thread_samples.push(ThreadSample { thread, state, stack, times });
         }
         self.watches = watches;
         Ok((&self.gil_samples, &self.thread_samples))

@@ -43,6 +43,9 @@ pub struct ThreadHeader {
     pub frame_pointer: Address,
     /// Where its frames lie (3.11 on).
     pub data_stack: Option<DataStack>,
+    /// Whether it may run Python: attached, which with a GIL means that it holds that. `None` where the
+    /// interpreter does not publish it (to 3.12).
+    pub is_attached: Option<bool>,
 }
 
 /// The newest chunk of a thread's data stack.
@@ -213,8 +216,13 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout, address: Address) -> Option<
         native_tid: native_tid.map(NamespaceTid::new),
         frame_pointer: pointer_at(bytes, frame_pointer)?,
         data_stack: data_stack(layout, bytes),
+        is_attached: fields.status.and_then(|offset| Some(i32_at(bytes, offset)? & ACTIVE != 0)),
     })
 }
+
+/// `active`, the fifth bit of `PyThreadState._status` (CPython `Include/cpython/pystate.h`, 3.12 to 3.15): set
+/// and cleared with the attachment (`tstate_activate` in `Python/pystate.c`).
+const ACTIVE: i32 = 1 << 4;
 
 /// Where a thread's frames lie, out of the bytes of its thread state.
 pub(super) fn data_stack(layout: &Layout, header: &[u8]) -> Option<DataStack> {

@@ -1,20 +1,25 @@
-//! What a recording holds: who held each GIL at each tick, with which stack, and how the recording
-//! was made. Plain data; it knows neither processes nor pictures, so that every picture can be made
+//! What a recording holds: who held each GIL at each tick, what every thread did, with which stack, and how
+//! the recording was made. Plain data; it knows neither processes nor pictures, so that every picture can be made
 //! again from it.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fake;
 mod recorder;
+mod runs;
 pub mod snapshot;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
 
-pub use crate::sample::{Frame, Holder, StackIndex, StackTable, ThreadIndex};
+pub use crate::sample::{
+    Frame, Holder, StackIndex, StackTable, Syscall, TaskTimes, ThreadIndex, ThreadState, Throttling,
+};
 use crate::units::{NamespaceTid, Pid, Tid, Timestamp};
-pub use recorder::Recorder;
+pub use recorder::{Closing, Recorder};
+pub use runs::Runs;
 
 /// One recording of one process.
 #[derive(Debug, Clone)]
@@ -29,8 +34,8 @@ pub struct Recording {
     pub rate_hz: u32,
     /// When the rate was lowered so that gilspy's own use of the CPU stays below its limit, and to what.
     pub rate_changes: Vec<RateChange>,
-    /// Moments at which the sampler looked.
-    pub ticks: u64,
+    /// Moments at which the sampler looked, in order of time. Everything else refers to them by their places.
+    pub ticks: Vec<Tick>,
     /// Moments at which it should have looked and was too late.
     pub missed_ticks: u64,
     /// Looks at which the GIL's state could not be read consistently; those ticks say [`Holder::Unknown`].
@@ -43,8 +48,44 @@ pub struct Recording {
     pub threads: Vec<Thread>,
     /// One track for each GIL.
     pub gils: Vec<GilTrack>,
-    /// The stacks that the ticks refer to.
+    /// The stacks that the runs refer to.
     pub stacks: StackTable,
+    /// Whether every thread was looked at, or only who holds a GIL.
+    pub sees_all_threads: bool,
+    /// The process's other threads, which run no Python.
+    pub native_threads: Vec<NativeThread>,
+    /// How the CPU quota of the process's cgroups held it back; `None` where there are none, or they cannot be
+    /// read.
+    pub throttling: Option<Throttling>,
+    /// On how many CPUs the process may run.
+    pub cpus: u32,
+}
+
+impl Recording {
+    /// The periods of the rate asked for that some ticks, given by their places, stand for.
+    pub fn weight(&self, ticks: Range<usize>) -> u64 {
+        self.ticks[ticks].iter().map(|tick| u64::from(tick.weight)).sum()
+    }
+}
+
+/// One moment at which the sampler looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tick {
+    /// When.
+    pub at: Timestamp,
+    /// For how many periods of the rate asked for it stands: more than 1 once the rate was lowered.
+    pub weight: u32,
+}
+
+/// A thread of the target that has no Python thread state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NativeThread {
+    /// Its id as gilspy's namespace counts.
+    pub tid: Tid,
+    /// The kernel's name of it.
+    pub name: Option<String>,
+    /// What the scheduler counted of it during the recording.
+    pub times: TaskTimes,
 }
 
 /// The rate from some moment on.
@@ -116,6 +157,37 @@ pub struct Thread {
     pub first_seen: Timestamp,
     /// When it was last seen.
     pub last_seen: Timestamp,
+    /// What it did; empty where only holders were looked at.
+    pub track: ThreadTrack,
+}
+
+/// What a thread did over the time of the recording.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ThreadTrack {
+    /// What each tick saw, as long as it lived.
+    pub runs: Runs<ThreadRun>,
+    /// What the scheduler counted of it.
+    pub times: TaskTimes,
+    /// When it had a GIL and no CPU.
+    pub starvations: Vec<Starvation>,
+}
+
+/// What a tick saw of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadRun {
+    /// What it was doing.
+    pub state: ThreadState,
+    /// Its stack.
+    pub stack: StackIndex,
+}
+
+/// A stretch that a thread spent in the run queue while it held a GIL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Starvation {
+    /// The place of the tick that found it over.
+    pub tick: u32,
+    /// How long it was.
+    pub duration: Duration,
 }
 
 impl Thread {
@@ -144,17 +216,15 @@ pub struct GilTrack {
     pub switch_interval: Duration,
     /// How often the GIL passed from one thread to another, counted by the interpreter itself.
     pub handovers: u64,
-    /// What was seen, in order of time.
-    pub ticks: Vec<GilTick>,
+    /// What each tick saw.
+    pub runs: Runs<GilRun>,
 }
 
-/// What one tick saw of one GIL.
+/// What a tick saw of a GIL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GilTick {
-    /// When.
-    pub at: Timestamp,
-    /// For how many periods of the rate asked for it stands: more than 1 once the rate was lowered.
-    pub weight: u32,
+pub struct GilRun {
     /// Who held it.
     pub holder: Holder,
+    /// Handovers since the first tick that could read their number.
+    pub handovers: u32,
 }

@@ -3,33 +3,55 @@
 use std::time::Duration;
 
 use super::{
-    Ending, GilTick, GilTrack, Holder, RateChange, Recording, StackIndex, StackTable, Target, Thread,
-    ThreadIndex,
+    Ending, GilRun, GilTrack, Holder, NativeThread, RateChange, Recording, Runs, StackIndex, StackTable,
+    Starvation, Target, Thread, ThreadIndex, ThreadRun, ThreadState, ThreadTrack, Throttling, Tick,
 };
-use crate::sample::GilSample;
+use crate::sample::{GilSample, ThreadSample};
 use crate::units::Timestamp;
+
+/// Shorter stays in the run queue are how scheduling is.
+const LEAST_STARVATION: Duration = Duration::from_micros(100);
 
 /// A recording in the making.
 #[derive(Debug)]
 pub struct Recorder {
     recording: Recording,
-    /// The interpreter's own count of handovers at the first consistent tick and at the last, a GIL each.
-    switch_numbers: Vec<Option<(u64, u64)>>,
-    /// How many ticks of each GIL are beyond doubt.
-    confirmed: Vec<usize>,
+    /// The interpreter's own count of handovers at the first consistent tick, a GIL each.
+    first_switch_numbers: Vec<Option<u64>>,
+    /// How many ticks are beyond doubt.
+    confirmed: u32,
     confirmed_at: Timestamp,
 }
 
+/// How a recording ended.
+#[derive(Debug)]
+pub struct Closing {
+    /// Why.
+    pub ending: Ending,
+    /// How long it took.
+    pub duration: Duration,
+    /// Ticks that were left out because it was too late for them.
+    pub missed_ticks: u64,
+    /// gilspy's own CPU time.
+    pub own_cpu: Duration,
+    /// The process's threads that run no Python.
+    pub native_threads: Vec<NativeThread>,
+    /// What CPU quotas did to the process.
+    pub throttling: Option<Throttling>,
+    /// On how many CPUs the process may run.
+    pub cpus: u32,
+}
+
 impl Recorder {
-    /// An empty recording that starts now.
-    pub fn new(target: Target, rate_hz: u32) -> Self {
+    /// An empty recording that starts now, of all threads or of those only that hold a GIL.
+    pub fn new(target: Target, rate_hz: u32, sees_all_threads: bool) -> Self {
         let recording = Recording {
             target,
             start: jiff::Timestamp::now(),
             duration: Duration::ZERO,
             rate_hz,
             rate_changes: Vec::new(),
-            ticks: 0,
+            ticks: Vec::new(),
             missed_ticks: 0,
             torn_ticks: 0,
             own_cpu: Duration::ZERO,
@@ -37,11 +59,15 @@ impl Recorder {
             threads: Vec::new(),
             gils: Vec::new(),
             stacks: StackTable::default(),
+            sees_all_threads,
+            native_threads: Vec::new(),
+            throttling: None,
+            cpus: 1,
         };
         Recorder {
             recording,
-            switch_numbers: Vec::new(),
-            confirmed: Vec::new(),
+            first_switch_numbers: Vec::new(),
+            confirmed: 0,
             confirmed_at: Timestamp::START,
         }
     }
@@ -54,14 +80,13 @@ impl Recorder {
     /// Takes over what is known now about the interpreters that share a GIL; GILs are numbered from 0.
     pub fn set_interpreters(&mut self, gil: usize, interpreters: impl Iterator<Item = i64>) {
         while self.recording.gils.len() <= gil {
-            self.switch_numbers.push(None);
-            self.confirmed.push(0);
+            self.first_switch_numbers.push(None);
             self.recording.gils.push(GilTrack {
                 interpreters: Vec::new(),
                 enabled: true,
                 switch_interval: Duration::ZERO,
                 handovers: 0,
-                ticks: Vec::new(),
+                runs: Runs::default(),
             });
         }
         let known = &mut self.recording.gils[gil].interpreters;
@@ -73,31 +98,40 @@ impl Recorder {
     }
 
     /// Takes over what is known now about a thread that is there; threads are numbered from 0 without gaps.
+    /// What it did until now stays.
     pub fn set_thread(&mut self, index: ThreadIndex, thread: Thread) {
         let threads = &mut self.recording.threads;
         match threads.get_mut(index.0 as usize) {
-            Some(known) => *known = Thread { first_seen: known.first_seen, ..thread },
+            Some(known) => {
+                let track = std::mem::take(&mut known.track);
+                *known = Thread { first_seen: known.first_seen, track, ..thread };
+            }
             None => threads.push(thread),
         }
     }
 
-    /// Counts a moment at which the sampler looked; what it saw follows, a GIL at a time.
-    pub fn count_tick(&mut self) {
-        self.recording.ticks += 1;
-    }
-
     /// Confirms all ticks so far, save for the stacks that are in doubt: those are not known any more.
     pub fn confirm(&mut self, at: Timestamp, doubtful: &[StackIndex]) {
+        let since = self.confirmed;
         self.confirmed_at = at;
-        for (track, confirmed) in self.recording.gils.iter_mut().zip(&mut self.confirmed) {
-            for tick in track.ticks[*confirmed..].iter_mut().filter(|_| !doubtful.is_empty()) {
-                if let Holder::Thread { stack, .. } = &mut tick.holder
-                    && doubtful.binary_search(stack).is_ok()
-                {
-                    *stack = StackIndex::UNKNOWN;
+        self.confirmed = self.recording.ticks.len() as u32;
+        if doubtful.is_empty() {
+            return;
+        }
+        let known = |stack: StackIndex| match doubtful.binary_search(&stack) {
+            Ok(_) => StackIndex::UNKNOWN,
+            Err(_) => stack,
+        };
+        for gil in &mut self.recording.gils {
+            gil.runs.change_since(since, |run| match run.holder {
+                Holder::Thread { thread, stack } => {
+                    GilRun { holder: Holder::Thread { thread, stack: known(stack) }, ..run }
                 }
-            }
-            *confirmed = track.ticks.len();
+                _ => run,
+            });
+        }
+        for thread in &mut self.recording.threads {
+            thread.track.runs.change_since(since, |run| ThreadRun { stack: known(run.stack), ..run });
         }
     }
 
@@ -110,48 +144,75 @@ impl Recorder {
     /// Drops all ticks that have not been confirmed: they may have seen another program. Answers when the last
     /// confirmation was.
     pub fn discard_unconfirmed(&mut self) -> Timestamp {
-        let mut dropped = 0;
-        for (track, confirmed) in self.recording.gils.iter_mut().zip(&self.confirmed) {
-            dropped = dropped.max(track.ticks.len() - confirmed);
-            track.ticks.truncate(*confirmed);
+        let end = self.confirmed;
+        self.recording.ticks.truncate(end as usize);
+        for gil in &mut self.recording.gils {
+            gil.runs.truncate(end);
         }
-        self.recording.ticks = self.recording.ticks.saturating_sub(dropped as u64);
+        for Thread { track, .. } in &mut self.recording.threads {
+            track.runs.truncate(end);
+            track.starvations.retain(|starvation| starvation.tick < end);
+        }
         self.confirmed_at
     }
 
-    /// Takes over what a tick saw of one GIL; the tick stands for `weight` periods.
-    pub fn add(&mut self, gil: usize, at: Timestamp, weight: u32, sample: &GilSample) {
+    /// Takes over what a tick saw; it stands for `weight` periods. GILs come in the order of their numbers; every
+    /// thread has been made known before.
+    pub fn add(&mut self, at: Timestamp, weight: u32, gils: &[GilSample], threads: &[ThreadSample]) {
+        let Ok(tick) = u32::try_from(self.recording.ticks.len()) else { return };
+        self.recording.ticks.push(Tick { at, weight });
+        for (gil, sample) in gils.iter().enumerate() {
+            self.add_gil(tick, gil, sample);
+        }
+        for sample in threads {
+            if let Some(thread) = self.recording.threads.get_mut(sample.thread.0 as usize) {
+                thread.track.add(tick, sample);
+            }
+        }
+    }
+
+    fn add_gil(&mut self, tick: u32, gil: usize, sample: &GilSample) {
         let holder = sample.holder;
         if holder == Holder::Unknown {
             self.recording.torn_ticks += 1;
         }
-        let track = &mut self.recording.gils[gil];
-        track.ticks.push(GilTick { at, weight, holder });
+        let Some(track) = self.recording.gils.get_mut(gil) else { return };
         track.enabled =
             track.enabled && holder != Holder::Disabled || matches!(holder, Holder::Thread { .. });
         if let Some(switch_interval) = sample.switch_interval {
             track.switch_interval = switch_interval;
         }
         if let Some(now) = sample.switch_number {
-            let (first, _) = self.switch_numbers[gil].unwrap_or((now, now));
-            self.switch_numbers[gil] = Some((first, now));
+            let first = *self.first_switch_numbers[gil].get_or_insert(now);
             track.handovers = now.saturating_sub(first);
         }
+        let handovers = u32::try_from(track.handovers).unwrap_or(u32::MAX);
+        let gap = GilRun { holder: Holder::Unknown, handovers };
+        track.runs.push(tick, GilRun { holder, handovers }, gap);
     }
 
     /// The whole recording.
-    pub fn finish(
-        mut self,
-        stacks: StackTable,
-        ending: Ending,
-        duration: Duration,
-        missed_ticks: u64,
-        own_cpu: Duration,
-    ) -> Recording {
+    pub fn finish(mut self, stacks: StackTable, closing: Closing) -> Recording {
         let recording = &mut self.recording;
-        (recording.stacks, recording.ending, recording.duration) = (stacks, ending, duration);
-        (recording.missed_ticks, recording.own_cpu) = (missed_ticks, own_cpu);
+        (recording.stacks, recording.ending, recording.duration) = (stacks, closing.ending, closing.duration);
+        (recording.missed_ticks, recording.own_cpu) = (closing.missed_ticks, closing.own_cpu);
+        (recording.native_threads, recording.throttling) = (closing.native_threads, closing.throttling);
+        recording.cpus = closing.cpus;
         self.recording
+    }
+}
+
+impl ThreadTrack {
+    fn add(&mut self, tick: u32, sample: &ThreadSample) {
+        // Who waits for a CPU keeps what it had: the GIL, if it had that at the tick before.
+        let had_gil =
+            self.runs.last().is_some_and(|run| matches!(run.state, ThreadState::Hold | ThreadState::Stall(_)));
+        if had_gil && sample.times.run_queue >= LEAST_STARVATION {
+            self.starvations.push(Starvation { tick, duration: sample.times.run_queue });
+        }
+        let gap = ThreadRun { state: ThreadState::Unknown, stack: StackIndex::UNKNOWN };
+        self.runs.push(tick, ThreadRun { state: sample.state, stack: sample.stack }, gap);
+        self.times = self.times.plus(sample.times);
     }
 }
 

@@ -1,10 +1,12 @@
-//! Every thread at every tick: what the kernel says of it, and its stack, which is read again only when the
-//! thread has run.
+//! Every thread at every tick: what the kernel says of it, what it was doing, and its stack, which is read
+//! again only when the thread has run.
 
-use super::Threads;
-use crate::sample::{RunState, StackIndex, ThreadIndex};
-use crate::target::tasks::Watch;
-use crate::units::Pid;
+use syscalls::Sysno;
+
+use super::{Gil, Threads};
+use crate::sample::{GilSample, Holder, StackIndex, Syscall, TaskTimes, ThreadIndex, ThreadState};
+use crate::target::tasks::{RunState, Watch};
+use crate::units::{Address, Pid};
 
 /// The threads that are watched.
 #[derive(Debug, Default)]
@@ -21,6 +23,19 @@ pub(super) struct WatchedThread {
     watch: Option<Watch>,
     /// What was read of it since it last ran; `None` where it has to be read.
     pub(super) stack: Option<StackIndex>,
+    /// Its times at the tick before.
+    times: Option<TaskTimes>,
+    /// The GIL that it was last seen to wait for, and the GIL's count of handovers then.
+    waited: Option<(u16, u64)>,
+}
+
+/// The GILs of a process, as one tick saw them.
+#[derive(Clone, Copy)]
+pub(super) struct Gils<'a> {
+    pub(super) known: &'a [Gil],
+    pub(super) samples: &'a [GilSample],
+    /// Length of a GIL in memory.
+    pub(super) size: u64,
 }
 
 impl Watches {
@@ -35,7 +50,8 @@ impl Watches {
             let thread = ThreadIndex(place as u32);
             if let Err(gap) = self.threads.binary_search_by_key(&thread, |watched| watched.thread) {
                 let watch = known.tid.map(|tid| Watch::new(pid, tid));
-                self.threads.insert(gap, WatchedThread { thread, watch, stack: None });
+                let new = WatchedThread { thread, watch, stack: None, times: None, waited: None };
+                self.threads.insert(gap, new);
             }
         }
     }
@@ -56,7 +72,96 @@ impl Watches {
 }
 
 impl WatchedThread {
-    pub(super) fn run_state(&self) -> RunState {
-        self.watch.as_ref().map_or(RunState::Unknown, Watch::state)
+    /// The time it spent on a CPU and in the run queue since the tick before.
+    pub(super) fn times(&mut self) -> TaskTimes {
+        let Some(now) = self.watch.as_ref().and_then(Watch::times) else { return TaskTimes::default() };
+        now.since(self.times.replace(now).unwrap_or(now))
+    }
+
+    /// What it is doing. The kernel was asked before the GIL was read, so where the two disagree the GIL is
+    /// right: a holder that was asleep a moment ago has just been woken, unless it sleeps still.
+    ///
+    /// `interpreter` is the one it belongs to, `is_attached` tells whether it may run Python, where that
+    /// is known.
+    pub(super) fn state(
+        &mut self,
+        interpreter: i64,
+        is_attached: impl FnOnce() -> Option<bool>,
+        gils: Gils<'_>,
+    ) -> ThreadState {
+        let run_state = self.watch.as_ref().map_or(RunState::Unknown, Watch::state);
+        let waits_for = gils.slept_on(run_state);
+        if gils.holds(self.thread) {
+            self.waited = None;
+            let is_blocked = waits_for.is_none() && self.watch.as_ref().is_some_and(Watch::is_still_blocked);
+            return if is_blocked { ThreadState::Stall(syscall(run_state)) } else { ThreadState::Hold };
+        }
+        if let Some(gil) = waits_for {
+            self.waited = gils.samples[usize::from(gil)].switch_number.map(|number| (gil, number));
+            return ThreadState::Wait { gil };
+        }
+        let holder = gils.of(interpreter).map_or(Holder::Unknown, |sample| sample.holder);
+        match run_state {
+            RunState::Unknown => ThreadState::Unknown,
+            RunState::Running => match (self.still_waits(gils), holder) {
+                (Some(gil), _) => ThreadState::Wait { gil },
+                (None, Holder::Disabled) if is_attached() == Some(true) => ThreadState::Parallel,
+                // Nobody is known not to be this thread.
+                (None, Holder::Unknown) => ThreadState::Unknown,
+                (None, _) => ThreadState::Native,
+            },
+            RunState::InSyscall { .. } | RunState::OutsideSyscall => {
+                self.waited = None;
+                match holder {
+                    Holder::Unknown => ThreadState::Unknown,
+                    _ => ThreadState::Blocked(syscall(run_state)),
+                }
+            }
+        }
+    }
+
+    /// The GIL that a running thread waits for nevertheless: it is woken every switch interval to ask the
+    /// holder to give way (`take_gil` in CPython `Python/ceval_gil.c`), and may have to wait for a CPU then. It
+    /// cannot have had the GIL meanwhile if that has been handed over no more than once, to somebody else.
+    fn still_waits(&self, gils: Gils<'_>) -> Option<u16> {
+        let (gil, before) = self.waited?;
+        let sample = gils.samples.get(usize::from(gil))?;
+        match sample.switch_number?.checked_sub(before)? {
+            0 => Some(gil),
+            1 if matches!(sample.holder, Holder::Thread { .. }) => Some(gil),
+            _ => None,
+        }
+    }
+}
+
+impl Gils<'_> {
+    fn holds(&self, wanted: ThreadIndex) -> bool {
+        let is_holder =
+            |sample: &GilSample| matches!(sample.holder, Holder::Thread { thread, .. } if thread == wanted);
+        self.samples.iter().any(is_holder)
+    }
+
+    fn of(&self, interpreter: i64) -> Option<&GilSample> {
+        let shares = |gil: &Gil| gil.interpreters.iter().any(|known| known.id == interpreter);
+        self.samples.get(self.known.iter().position(shares)?)
+    }
+
+    /// The GIL on whose memory a thread sleeps in futex(2), as one does that waits for it.
+    fn slept_on(&self, run_state: RunState) -> Option<u16> {
+        let RunState::InSyscall { number, argument } = run_state else { return None };
+        if number != Sysno::futex as u32 {
+            return None;
+        }
+        let contains = |gil: &Gil| {
+            Address::new(argument).offset_from(gil.address()).is_some_and(|offset| offset < self.size)
+        };
+        self.known[..self.samples.len()].iter().position(contains).map(|place| place as u16)
+    }
+}
+
+fn syscall(run_state: RunState) -> Option<Syscall> {
+    match run_state {
+        RunState::InSyscall { number, .. } => Syscall::from_number(number),
+        _ => None,
     }
 }

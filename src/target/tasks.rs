@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
-use crate::sample::RunState;
+use crate::sample::TaskTimes;
 use crate::units::{NamespaceTid, Pid, Tid};
 
 /// The threads of a process, by the ids that the process itself sees.
@@ -64,15 +65,41 @@ pub fn comm(pid: Pid, tid: Tid) -> Option<String> {
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
-/// One thread, looked at again and again: a file each is kept open.
+/// One thread, looked at again and again: two files are kept open for it.
 #[derive(Debug)]
 pub struct Watch {
     pid: Pid,
     tid: Tid,
     schedstat: Option<File>,
     syscall: Option<File>,
-    times_scheduled: u64,
+    scheduled: Option<Scheduled>,
     state: RunState,
+}
+
+/// What a thread is doing, as the kernel sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// On a CPU, or ready to be.
+    Running,
+    /// Blocked in a system call.
+    InSyscall {
+        /// The call's number, by the target's architecture.
+        number: u32,
+        /// Its first argument: for futex(2) the address slept on.
+        argument: u64,
+    },
+    /// Blocked, but not in a system call: waiting for a page of memory, or stopped.
+    OutsideSyscall,
+    /// The kernel does not say.
+    Unknown,
+}
+
+/// What `schedstat` says of a thread (Linux `Documentation/scheduler/sched-stats.rst`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Scheduled {
+    times: TaskTimes,
+    /// How often it was put on a CPU.
+    count: u64,
 }
 
 /// The longest line of `schedstat` or `syscall`: nine numbers of up to 18 digits and prefixes.
@@ -82,7 +109,7 @@ impl Watch {
     /// Of a thread of a process. Nothing is read yet.
     pub fn new(pid: Pid, tid: Tid) -> Self {
         let mut watch =
-            Watch { pid, tid, schedstat: None, syscall: None, times_scheduled: 0, state: RunState::Unknown };
+            Watch { pid, tid, schedstat: None, syscall: None, scheduled: None, state: RunState::Unknown };
         watch.schedstat = watch.open("schedstat");
         watch.syscall = watch.open("syscall");
         watch
@@ -94,18 +121,29 @@ impl Watch {
     }
 
     /// Whether the thread may have run since the last look. One that was blocked and has not been scheduled
-    /// since (the third number of `schedstat`, Linux `Documentation/scheduler/sched-stats.rst`) has not.
+    /// since has not.
     pub fn look(&mut self) -> bool {
-        let times = self.times_scheduled().filter(|&times| times > 0);
-        let stood_still = matches!(self.state, RunState::InSyscall { .. } | RunState::OutsideSyscall)
-            && times == Some(self.times_scheduled);
-        if stood_still {
+        let scheduled = self.scheduled();
+        if self.is_blocked() && scheduled.is_some() && scheduled == self.scheduled {
             return false;
         }
         // Before the state: a thread that runs in between counts as having run at the next look.
-        self.times_scheduled = times.unwrap_or(0);
+        self.scheduled = scheduled;
         self.state = self.syscall().unwrap_or(RunState::Unknown);
         true
+    }
+
+    /// Whether the thread is still blocked as it was at the last look, and has been ever since.
+    pub fn is_still_blocked(&self) -> bool {
+        self.is_blocked()
+            && match self.scheduled {
+                Some(_) => self.scheduled() == self.scheduled,
+                None => self.syscall() == Some(self.state),
+            }
+    }
+
+    fn is_blocked(&self) -> bool {
+        matches!(self.state, RunState::InSyscall { .. } | RunState::OutsideSyscall)
     }
 
     /// What the thread was doing at the last look.
@@ -113,10 +151,16 @@ impl Watch {
         self.state
     }
 
-    fn times_scheduled(&self) -> Option<u64> {
+    /// Its times as of the last look; `None` where the kernel does not count them. Those of a thread that is on
+    /// a CPU are up to a scheduler's tick old.
+    pub fn times(&self) -> Option<TaskTimes> {
+        self.scheduled.map(|scheduled| scheduled.times)
+    }
+
+    /// `None` also where the kernel gives zeros, as one without `CONFIG_SCHED_INFO` does.
+    fn scheduled(&self) -> Option<Scheduled> {
         let mut line = [0; LINE];
-        let text = self.line(&self.schedstat, "schedstat", &mut line)?;
-        text.split_ascii_whitespace().nth(2)?.parse().ok()
+        parse_schedstat(self.line(&self.schedstat, "schedstat", &mut line)?)
     }
 
     fn syscall(&self) -> Option<RunState> {
@@ -131,6 +175,23 @@ impl Watch {
         };
         std::str::from_utf8(&line[..length.ok()?]).ok()
     }
+}
+
+/// What the scheduler has counted of a thread so far; `None` where it is gone, or the kernel does not count.
+pub fn times(pid: Pid, tid: Tid) -> Option<TaskTimes> {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
+    parse_schedstat(&line).map(|scheduled| scheduled.times)
+}
+
+/// Time on a CPU and in the run queue in nanoseconds, and how often it was scheduled.
+fn parse_schedstat(line: &str) -> Option<Scheduled> {
+    let mut numbers = line.split_ascii_whitespace().map(|number| number.parse::<u64>().ok());
+    let times = TaskTimes {
+        cpu: Duration::from_nanos(numbers.next()??),
+        run_queue: Duration::from_nanos(numbers.next()??),
+    };
+    let count = numbers.next()??;
+    (count > 0).then_some(Scheduled { times, count })
 }
 
 /// A line of `/proc/PID/task/TID/syscall` (Linux `fs/proc/base.c`, `proc_pid_syscall`): `running`, or
@@ -163,6 +224,15 @@ mod tests {
         ];
         for (line, state) in cases {
             assert_eq!(parse_syscall(line), state, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_schedstat_says_how_long_a_thread_ran_and_waited_to() {
+        let times = TaskTimes { cpu: Duration::from_nanos(5), run_queue: Duration::from_nanos(7) };
+        assert_eq!(parse_schedstat("5 7 2\n"), Some(Scheduled { times, count: 2 }));
+        for line in ["0 0 0\n", "", "5 7", "x y z"] {
+            assert_eq!(parse_schedstat(line), None, "{line}");
         }
     }
 

@@ -205,6 +205,7 @@ impl DebugOffsets {
                 thread_id: at(places.thread_id)?,
                 native_thread_id: Some(at(places.native_thread_id)?),
                 datastack_chunk: Some(at(places.datastack_chunk)?),
+                status: Some(at(places.datastack_chunk + 1)?),
             },
             frame: FrameLayout {
                 size: at(places.frame + 4)?.max(at(places.frame + 5)? + 1),

@@ -106,6 +106,8 @@ pub struct ThreadLayout {
     /// Pointer to the newest chunk of the data stack, where frames live (from 3.11 on); the pointers to its
     /// first free place and to its end follow.
     pub datastack_chunk: Option<u64>,
+    /// `_status`, bit fields (where published, from 3.13 on).
+    pub status: Option<u64>,
 }
 
 impl ThreadLayout {
@@ -122,6 +124,7 @@ impl ThreadLayout {
             Some(self.thread_id),
             self.native_thread_id,
             self.datastack_chunk.map(|offset| offset + 16),
+            self.status,
         ]
         .into_iter()
         .flatten()

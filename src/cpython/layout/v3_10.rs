@@ -23,6 +23,7 @@ pub(super) const LAYOUT: Layout = Layout {
         thread_id: 176,
         native_thread_id: None,
         datastack_chunk: None,
+        status: None,
     },
     frame: FrameLayout {
         size: 352,

@@ -23,6 +23,7 @@ pub(super) const LAYOUT: Layout = Layout {
         thread_id: 152,
         native_thread_id: Some(160),
         datastack_chunk: Some(296),
+        status: None,
     },
     frame: FrameLayout {
         size: 72,
