@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::units::Pid;
 
-/// Shows who holds the GIL of a running CPython process, and what it does meanwhile
+/// Shows who holds the GIL of a running CPython process, who waits for it, and which code makes them wait
 ///
 /// gilspy looks from outside: the process is neither restarted nor changed, nor paused unless asked for.
 #[derive(Debug, Parser)]
@@ -21,12 +21,12 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Record who holds the GIL, and draw it: flame graph and timeline
+    /// Record who holds the GIL and who waits for it, and draw it: flame graph and timeline
     ///
     /// Records until the duration is over, the process ends, or Ctrl-C; the pictures are written in
     /// every case.
     Record(RecordArgs),
-    /// Show every thread's stack once, and who holds the GIL
+    /// Show every thread's stack and what it does, and who holds the GIL
     ///
     /// Looks for 50 ms, many times, and says how often it saw whom.
     Dump(DumpArgs),
@@ -54,6 +54,10 @@ pub struct RecordArgs {
     /// How many times a second to look
     #[arg(short, long, value_name = "HZ", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
+
+    /// Look only at who holds the GIL: cheaper, but nothing is known of who waits
+    #[arg(short, long)]
+    pub gil: bool,
 
     /// How much of one CPU gilspy may use; beyond it, it looks less often and says so. From 100 on it waits
     /// busily at high rates, which keeps a CPU to itself

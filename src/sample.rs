@@ -10,6 +10,8 @@ use std::time::Duration;
 use serde::Serialize;
 use syscalls::Sysno;
 
+use crate::units::Tid;
+
 pub use stacks::{StackIndex, StackTable};
 
 /// What stands for a name that could not be read.
@@ -24,6 +26,17 @@ pub struct Frame {
     pub file: Arc<str>,
     /// The line that was executing; `None` where there is none or it could not be read.
     pub line: Option<u32>,
+}
+
+impl Frame {
+    /// Where it is, in short: `blur at thumbs.py:88`.
+    pub fn place(&self) -> String {
+        let file = self.file.rsplit('/').next().unwrap_or(&self.file);
+        match self.line {
+            Some(line) => format!("{} at {file}:{line}", self.function),
+            None => format!("{} in {file}", self.function),
+        }
+    }
 }
 
 /// A thread's number: counted from 0 in the order of first sight, never used again for another thread.
@@ -123,6 +136,17 @@ impl TaskTimes {
     pub fn plus(self, more: TaskTimes) -> TaskTimes {
         TaskTimes { cpu: self.cpu + more.cpu, run_queue: self.run_queue + more.run_queue }
     }
+}
+
+/// A thread of the target that has no Python thread state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NativeThread {
+    /// Its id as gilspy's namespace counts.
+    pub tid: Tid,
+    /// The kernel's name of it.
+    pub name: Option<String>,
+    /// What the scheduler counted of it during the recording.
+    pub times: TaskTimes,
 }
 
 /// What a CPU quota of a process's control group did to it.

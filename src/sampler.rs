@@ -5,12 +5,14 @@
 //! times a second: threads and their names by [`Sampler::refresh`], code objects by [`Sampler::confirm`].
 
 mod clock;
+mod native;
 mod overhead;
 mod stacks;
 mod threads;
 mod watches;
 
 pub use clock::{Clock, Wakeup};
+pub use native::NativeThreads;
 pub use overhead::{Exceeded, Overhead, own_cpu};
 pub use threads::{KnownThread, Threads};
 
@@ -189,6 +191,19 @@ impl<M: ReadMemory> Sampler<M> {
         })
     }
 
+    /// Looks at all GILs.
+    ///
+    /// # Errors
+    /// When the process is gone or refuses.
+    pub fn tick_gils(&mut self) -> Result<&[GilSample], ReadError> {
+        self.gil_samples.clear();
+        for gil in 0..self.gils.len() {
+            let sample = self.tick(gil)?;
+            self.gil_samples.push(sample);
+        }
+        Ok(&self.gil_samples)
+    }
+
     /// Looks at all GILs and all threads. A thread that has not run since the last time is not read again.
     ///
     /// # Errors
@@ -197,11 +212,7 @@ impl<M: ReadMemory> Sampler<M> {
         self.watches.update(self.pid, &self.threads);
         // What the kernel says comes first: a thread that runs in between has a stack that is newer.
         self.watches.look();
-        self.gil_samples.clear();
-        for gil in 0..self.gils.len() {
-            let sample = self.tick(gil)?;
-            self.gil_samples.push(sample);
-        }
+        self.tick_gils()?;
         let mut watches = std::mem::take(&mut self.watches);
         self.thread_samples.clear();
         for watched in watches.iter_mut() {

@@ -1,23 +1,54 @@
-//! Numbers out of a recording: shares, rates, and the mix in each column of a timeline.
+//! Numbers out of a recording: shares, rates, who waits for whom, and what that comes to.
 //!
 //! A share is of ticks. Ticks fall at random moments, one a period, so the share of ticks that saw
 //! something estimates the share of time it took, where each tick stands for its part of the time
-//! ([`GilTick::weight`](crate::recording::GilTick)); ticks whose state could not be read stay in the
+//! ([`Tick::weight`](crate::recording::Tick)); ticks whose state could not be read stay in the
 //! denominator, as `unknown`.
 
 mod columns;
+mod holds;
+mod statistics;
+mod ticks;
+mod verdict;
+mod waiting;
 
 use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
+use std::ops::Range;
+use std::sync::Arc;
 
 pub use columns::{Column, columns};
+pub use holds::{HoldLength, HoldLengths, LONG_HOLD_INTERVALS, LongHold};
+pub use statistics::Estimate;
+pub use verdict::{Figure, Kind, Verdict};
+pub use waiting::{Blame, Causes, Pair};
 
-use crate::recording::{Frame, GilTrack, Holder, Recording, StackIndex, ThreadIndex};
+use crate::recording::{
+    Frame, GilTrack, Holder, Recording, StackIndex, ThreadIndex, ThreadState, ThreadTrack,
+};
+use statistics::BatchMeans;
+use ticks::TickTimes;
+use waiting::GilTicks;
+
+/// What a recording adds up to.
+#[derive(Debug, Clone)]
+pub struct Analysis {
+    /// Each GIL, as in the recording.
+    pub gils: Vec<GilAnalysis>,
+    /// Each thread, as in the recording.
+    pub threads: Vec<ThreadAnalysis>,
+    /// How many times as fast the process could be without its GIL, at most; `None` where only holders were looked
+    /// at, or there were no ticks.
+    pub headroom: Option<f64>,
+    /// What limits the process; `None` where only holders were looked at, or there were no ticks.
+    pub verdict: Option<Verdict>,
+}
 
 /// What the ticks of one GIL add up to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GilAnalysis {
     /// Share of ticks at which a thread held it, from 0 to 1.
-    pub held: f64,
+    pub held: Estimate,
     /// Share of ticks at which nobody held it.
     pub free: f64,
     /// Share of ticks at which its state could not be read consistently.
@@ -28,6 +59,44 @@ pub struct GilAnalysis {
     pub hold: HashMap<ThreadIndex, f64>,
     /// Whom and what it was held for, most first.
     pub top_holders: Vec<TopHolder>,
+    /// The function that held it most, if it did for most of the time that it was held.
+    pub carrier: Option<Carrier>,
+    /// How long it was kept at a time.
+    pub hold_lengths: HoldLengths,
+    /// What needs every thread to be looked at; `None` where only holders were.
+    pub waiting: Option<Waiting>,
+}
+
+/// A function that held a GIL most of the time that it was held.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Carrier {
+    /// The innermost function.
+    pub function: Arc<str>,
+    /// Its file.
+    pub file: Arc<str>,
+    /// Its share of the time that the GIL was held, from 0 to 1.
+    pub share: f64,
+    /// How many threads held the GIL in it, save for those that hardly did.
+    pub threads: usize,
+}
+
+/// Who waited for a GIL, and why.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Waiting {
+    /// How many threads waited at a time, on the average.
+    pub waiters: Estimate,
+    /// How much they waited, by cause.
+    pub causes: Causes,
+    /// Who waited for whom, most first.
+    pub pairs: Vec<Pair>,
+    /// Each stack that held the GIL, and what it inflicted on others.
+    pub blame: HashMap<StackIndex, Blame>,
+    /// Holds that were too long, in order of time.
+    pub long_holds: Vec<LongHold>,
+    /// Share of ticks at which the holder was blocked, from 0 to 1.
+    pub stalled: f64,
+    /// For how long a holder had no CPU, in seconds.
+    pub starved_s: f64,
 }
 
 /// A line of code that held a GIL.
@@ -37,51 +106,200 @@ pub struct TopHolder {
     pub frame: Option<Frame>,
     /// Share of ticks at which it held the GIL, from 0 to 1.
     pub held: f64,
+    /// What others waited for it meanwhile; `None` where only holders were looked at.
+    pub blame: Option<Blame>,
 }
 
-/// What the ticks of one GIL add up to.
-pub fn analyse(recording: &Recording, gil: &GilTrack) -> GilAnalysis {
-    let total = gil.ticks.iter().map(|tick| u64::from(tick.weight)).sum::<u64>().max(1) as f64;
-    let mut analysis = GilAnalysis::default();
+/// What one thread did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ThreadAnalysis {
+    /// Shares of the ticks that saw it; `None` where only holders were looked at.
+    pub states: Option<States>,
+    /// For how long it waited for a GIL, in seconds.
+    pub waited_s: f64,
+    /// For how long others waited while it held a GIL, in thread-seconds.
+    pub inflicted_s: f64,
+}
+
+/// Shares of a thread's life, from 0 to 1, which add up to 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct States {
+    pub hold: f64,
+    pub stall: f64,
+    pub wait: f64,
+    pub native: f64,
+    pub blocked: f64,
+    pub parallel: f64,
+    pub unknown: f64,
+}
+
+impl Analysis {
+    /// Adds a recording up.
+    pub fn of(recording: &Recording) -> Self {
+        let times = TickTimes::of(recording);
+        let mut all_ticks = Vec::new();
+        let mut gils = Vec::new();
+        for (place, gil) in recording.gils.iter().enumerate() {
+            let mut ticks = GilTicks::of(recording, place, &times);
+            gils.push(analyse(recording, place, gil, &times, &mut ticks));
+            all_ticks.push(ticks);
+        }
+        let threads = threads(recording, &gils, &times);
+        let is_known = recording.sees_all_threads && !recording.ticks.is_empty();
+        let headroom = is_known.then(|| waiting::headroom(recording, &all_ticks, &times)).flatten();
+        let verdict = is_known.then(|| verdict::of(recording, &gils, &threads, &all_ticks, &times));
+        Analysis { gils, threads, headroom, verdict }
+    }
+}
+
+fn analyse(
+    recording: &Recording,
+    place: usize,
+    gil: &GilTrack,
+    times: &TickTimes,
+    ticks: &mut GilTicks,
+) -> GilAnalysis {
+    let life = gil.runs.ticks();
+    let total = times.periods(&life).max(1) as f64;
     let mut threads = HashMap::<ThreadIndex, u64>::new();
-    let mut lines = HashMap::<StackIndex, u64>::new();
     let (mut free, mut unknown) = (0_u64, 0_u64);
-    for tick in &gil.ticks {
-        let weight = u64::from(tick.weight);
-        match tick.holder {
-            Holder::Thread { thread, stack } => {
-                *threads.entry(thread).or_default() += weight;
-                *lines.entry(stack).or_default() += weight;
-            }
-            Holder::Nobody => free += weight,
-            Holder::Unknown => unknown += weight,
+    let mut held = BatchMeans::new(life.len());
+    for (span, run) in gil.runs.iter() {
+        let periods = times.periods(&span);
+        match run.holder {
+            Holder::Thread { thread, .. } => *threads.entry(thread).or_default() += periods,
+            Holder::Nobody => free += periods,
+            Holder::Unknown => unknown += periods,
             Holder::Disabled => {}
         }
+        let is_held = if matches!(run.holder, Holder::Thread { .. }) { 1.0 } else { 0.0 };
+        for tick in span {
+            held.add(is_held, times.periods(&(tick..tick + 1)) as f64);
+        }
     }
-    analysis.held = threads.values().sum::<u64>() as f64 / total;
-    analysis.free = free as f64 / total;
-    analysis.unknown = unknown as f64 / total;
-    analysis.hold = threads.into_iter().map(|(thread, ticks)| (thread, ticks as f64 / total)).collect();
-    analysis.top_holders = top_holders(recording, lines, total);
+    let (hold_lengths, long_holds) = holds::holds(recording, gil, times, ticks);
+    ticks.mark_long(&long_holds);
+    let mut blame = waiting::blame(gil, times, ticks);
+    let between = blame.remove(&None).unwrap_or_default();
+    let blame: HashMap<StackIndex, Blame> =
+        blame.into_iter().filter_map(|(stack, blame)| Some((stack?, blame))).collect();
     let seconds = recording.duration.as_secs_f64();
-    analysis.handovers_per_s = (seconds > 0.0).then(|| gil.handovers as f64 / seconds);
-    analysis
+    GilAnalysis {
+        held: held.estimate(),
+        free: free as f64 / total,
+        unknown: unknown as f64 / total,
+        handovers_per_s: (seconds > 0.0).then(|| gil.handovers as f64 / seconds),
+        hold: threads.into_iter().map(|(thread, periods)| (thread, periods as f64 / total)).collect(),
+        carrier: carrier(recording, gil, times),
+        top_holders: top_holders(recording, &blame, total * times.period_s()),
+        hold_lengths,
+        waiting: recording.sees_all_threads.then(|| Waiting {
+            waiters: waiters(ticks, times, &life),
+            causes: blame.values().fold(between.inflicted, |sum, blame| sum.plus(blame.inflicted)),
+            pairs: waiting::pairs(recording, place, times),
+            long_holds,
+            stalled: life.clone().filter(|&tick| ticks.is_stalled(tick)).count() as f64
+                / life.len().max(1) as f64,
+            starved_s: ticks.starved_s(),
+            blame,
+        }),
+    }
 }
 
-fn top_holders(recording: &Recording, stacks: HashMap<StackIndex, u64>, total: f64) -> Vec<TopHolder> {
-    let mut lines = HashMap::<Option<&Frame>, u64>::new();
-    for (stack, ticks) in stacks {
-        let innermost = recording.stacks.frames(stack).and_then(|mut frames| frames.next());
-        *lines.entry(innermost).or_default() += ticks;
+/// The least share of the time that a function and a thread hold a GIL that counts.
+const CARRIES: f64 = 0.6;
+const TAKES_PART: f64 = 0.05;
+
+fn carrier(recording: &Recording, gil: &GilTrack, times: &TickTimes) -> Option<Carrier> {
+    let mut functions = HashMap::<(&Arc<str>, &Arc<str>), HashMap<ThreadIndex, u64>>::new();
+    let mut held = 0;
+    for (span, run) in gil.runs.iter() {
+        let Holder::Thread { thread, stack } = run.holder else { continue };
+        let periods = times.periods(&span);
+        held += periods;
+        if let Some(frame) = recording.stacks.frames(stack).and_then(|mut frames| frames.next()) {
+            *functions.entry((&frame.function, &frame.file)).or_default().entry(thread).or_default() +=
+                periods;
+        }
     }
-    let mut lines: Vec<(Option<&Frame>, u64)> = lines.into_iter().collect();
+    let all = |threads: &HashMap<ThreadIndex, u64>| threads.values().sum::<u64>();
+    let ((function, file), threads) =
+        functions.into_iter().max_by_key(|(name, threads)| (all(threads), *name))?;
+    let periods = all(&threads);
+    let takes_part = |of_thread: &&u64| **of_thread as f64 >= periods as f64 * TAKES_PART;
+    let share = periods as f64 / held as f64;
+    (share >= CARRIES).then(|| Carrier {
+        function: Arc::clone(function),
+        file: Arc::clone(file),
+        share,
+        threads: threads.values().filter(takes_part).count(),
+    })
+}
+
+fn waiters(ticks: &GilTicks, times: &TickTimes, life: &Range<usize>) -> Estimate {
+    let mut means = BatchMeans::new(life.len());
+    for tick in life.clone() {
+        means.add(f64::from(ticks.waiters(tick)), times.periods(&(tick..tick + 1)) as f64);
+    }
+    means.estimate()
+}
+
+fn top_holders(recording: &Recording, blame: &HashMap<StackIndex, Blame>, total_s: f64) -> Vec<TopHolder> {
+    let mut lines = HashMap::<Option<&Frame>, Blame>::new();
+    for (stack, more) in blame {
+        let innermost = recording.stacks.frames(*stack).and_then(|mut frames| frames.next());
+        let line = lines.entry(innermost).or_default();
+        line.held_s += more.held_s;
+        line.inflicted = line.inflicted.plus(more.inflicted);
+        line.syscall = line.syscall.or(more.syscall);
+    }
+    let mut lines: Vec<(Option<&Frame>, Blame)> = lines.into_iter().collect();
     let place =
         |frame: Option<&Frame>| frame.map(|frame| (frame.file.clone(), frame.line, frame.function.clone()));
-    lines.sort_by(|(a, more), (b, less)| less.cmp(more).then_with(|| place(*a).cmp(&place(*b))));
-    lines
-        .into_iter()
-        .map(|(frame, ticks)| TopHolder { frame: frame.cloned(), held: ticks as f64 / total })
-        .collect()
+    lines.sort_by(|(a, more), (b, less)| {
+        less.held_s.total_cmp(&more.held_s).then_with(|| place(*a).cmp(&place(*b)))
+    });
+    let top = |(frame, blame): (Option<&Frame>, Blame)| TopHolder {
+        frame: frame.cloned(),
+        held: if total_s > 0.0 { (blame.held_s / total_s).min(1.0) } else { 0.0 },
+        blame: recording.sees_all_threads.then_some(blame),
+    };
+    lines.into_iter().map(top).collect()
+}
+
+fn threads(recording: &Recording, gils: &[GilAnalysis], times: &TickTimes) -> Vec<ThreadAnalysis> {
+    let mut threads: Vec<ThreadAnalysis> = (recording.threads.iter())
+        .map(|thread| ThreadAnalysis {
+            states: recording.sees_all_threads.then(|| states(&thread.track, times)),
+            ..ThreadAnalysis::default()
+        })
+        .collect();
+    for pair in gils.iter().filter_map(|gil| gil.waiting.as_ref()).flat_map(|waiting| &waiting.pairs) {
+        threads[pair.waiter.0 as usize].waited_s += pair.seconds;
+        if let Some(holder) = pair.holder {
+            threads[holder.0 as usize].inflicted_s += pair.seconds;
+        }
+    }
+    threads
+}
+
+fn states(track: &ThreadTrack, times: &TickTimes) -> States {
+    let mut periods = HashMap::<Discriminant<ThreadState>, u64>::new();
+    for (span, run) in track.runs.iter() {
+        *periods.entry(discriminant(&run.state)).or_default() += times.periods(&span);
+    }
+    let total = times.periods(&track.runs.ticks()).max(1) as f64;
+    let share = |state: ThreadState| periods.get(&discriminant(&state)).copied().unwrap_or(0) as f64 / total;
+    States {
+        hold: share(ThreadState::Hold),
+        stall: share(ThreadState::Stall(None)),
+        wait: share(ThreadState::Wait { gil: 0 }),
+        native: share(ThreadState::Native),
+        blocked: share(ThreadState::Blocked(None)),
+        parallel: share(ThreadState::Parallel),
+        unknown: share(ThreadState::Unknown),
+    }
 }
 
 /// gilspy's own CPU time as a share of one CPU.
@@ -90,46 +308,26 @@ pub fn overhead_cpu(recording: &Recording) -> f64 {
     if seconds > 0.0 { recording.own_cpu.as_secs_f64() / seconds } else { 0.0 }
 }
 
-/// The threads that share a GIL, those that held it most first, then in the order of first sight.
-pub fn threads_of(recording: &Recording, gil: &GilTrack, analysis: &GilAnalysis) -> Vec<ThreadIndex> {
+/// The threads that share a GIL: those first that made others wait most, then that held it most, then the oldest.
+pub fn threads_of(recording: &Recording, gil: usize, analysis: &Analysis) -> Vec<ThreadIndex> {
+    let interpreters = &recording.gils[gil].interpreters;
     let mut threads: Vec<ThreadIndex> = (recording.threads.iter().enumerate())
-        .filter(|(_, thread)| gil.interpreters.contains(&thread.interpreter))
+        .filter(|(_, thread)| interpreters.contains(&thread.interpreter))
         .map(|(index, _)| ThreadIndex(index as u32))
         .collect();
-    let held = |thread: &ThreadIndex| analysis.hold.get(thread).copied().unwrap_or(0.0);
+    let rank = |thread: &ThreadIndex| {
+        let of_thread = &analysis.threads[thread.0 as usize];
+        let held = analysis.gils[gil].hold.get(thread).copied().unwrap_or(0.0);
+        (of_thread.inflicted_s, held, of_thread.waited_s)
+    };
     let tid = |thread: &ThreadIndex| recording.threads[thread.0 as usize].namespace_tid;
-    threads.sort_by(|a, b| held(b).total_cmp(&held(a)).then_with(|| tid(a).cmp(&tid(b))));
+    threads.sort_by(|a, b| {
+        let (x, y) = (rank(a), rank(b));
+        let order = y.0.total_cmp(&x.0).then(y.1.total_cmp(&x.1)).then(y.2.total_cmp(&x.2));
+        order.then_with(|| tid(a).cmp(&tid(b)))
+    });
     threads
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::recording::fake;
-
-    #[test]
-    fn shares_are_of_all_ticks_and_unknown_is_one_of_them() {
-        let recording = fake::recording("AAAB..?A");
-        let analysis = analyse(&recording, &recording.gils[0]);
-        assert_eq!((analysis.held, analysis.free, analysis.unknown), (0.625, 0.25, 0.125));
-        assert_eq!(analysis.hold[&ThreadIndex(0)], 0.5);
-        assert_eq!(analysis.hold[&ThreadIndex(1)], 0.125);
-        assert_eq!(analysis.top_holders[0].held, 0.5);
-    }
-
-    #[test]
-    fn a_recording_without_ticks_has_shares_of_zero_and_no_rate() {
-        let recording = fake::recording("");
-        let analysis = analyse(&recording, &recording.gils[0]);
-        assert_eq!((analysis.held, analysis.handovers_per_s), (0.0, None));
-        assert_eq!(overhead_cpu(&recording), 0.0);
-    }
-
-    #[test]
-    fn who_held_most_comes_first() {
-        let recording = fake::recording("BBBA");
-        let analysis = analyse(&recording, &recording.gils[0]);
-        let threads = threads_of(&recording, &recording.gils[0], &analysis);
-        assert_eq!(threads, [ThreadIndex(1), ThreadIndex(0), ThreadIndex(2)]);
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use tempfile::NamedTempFile;
 
+use crate::analysis::Analysis;
 use crate::cli::Format;
 use crate::recording::Recording;
 use crate::render;
@@ -58,14 +59,14 @@ impl Outputs {
     }
 
     /// Writes everything, and answers what was written where.
-    pub(super) fn write(self, recording: &Recording) -> Result<Vec<(Format, PathBuf)>> {
+    pub(super) fn write(self, recording: &Recording, analysis: &Analysis) -> Result<Vec<(Format, PathBuf)>> {
         let base = base_name(recording.target.pid, recording.start);
-        self.0.into_iter().map(|output| output.write(recording, &base)).collect()
+        self.0.into_iter().map(|output| output.write(recording, analysis, &base)).collect()
     }
 }
 
 impl Output {
-    fn write(mut self, recording: &Recording, base: &str) -> Result<(Format, PathBuf)> {
+    fn write(mut self, recording: &Recording, analysis: &Analysis, base: &str) -> Result<(Format, PathBuf)> {
         let path = match self.name {
             Name::Given(path) => path,
             Name::Made(directory) => directory.join(format!("{base}.{}", self.format.extension())),
@@ -73,7 +74,7 @@ impl Output {
         let path = path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
         let failed = || format!("cannot write {}", path.display());
         let mut writer = BufWriter::new(self.sink.file());
-        write_format(self.format, recording, &mut writer).with_context(failed)?;
+        write_format(self.format, recording, analysis, &mut writer).with_context(failed)?;
         writer.flush().with_context(failed)?;
         drop(writer);
         if let Sink::Beside(file) = self.sink {
@@ -83,12 +84,17 @@ impl Output {
     }
 }
 
-fn write_format(format: Format, recording: &Recording, writer: &mut impl Write) -> Result<()> {
+fn write_format(
+    format: Format,
+    recording: &Recording,
+    analysis: &Analysis,
+    writer: &mut impl Write,
+) -> Result<()> {
     match format {
-        Format::Flamegraph => render::flamegraph::write(recording, writer),
-        Format::Timeline => render::timeline::write(recording, writer),
+        Format::Flamegraph => render::flamegraph::write(recording, analysis, writer),
+        Format::Timeline => render::timeline::write(recording, analysis, writer),
         Format::Raw => render::folded::write(recording, writer),
-        Format::Json => render::report::write(recording, writer),
+        Format::Json => render::report::write(recording, analysis, writer),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::RecordArgs;
-use crate::recording::{GilTick, Holder, Recording, Target};
+use crate::recording::{GilTrack, Holder, Recording, Target};
 use crate::text::{shorten, visible};
 use crate::units::Timestamp;
 
@@ -38,7 +38,7 @@ impl Progress {
     /// Shows how far it is.
     pub(super) fn show(&self, recording: &Recording, now: Timestamp) {
         self.0.set_position(now.as_nanos() / 1_000_000);
-        let held = recording.gils.first().map(|gil| recent_share(&gil.ticks)).unwrap_or_default();
+        let held = recording.gils.first().map(|gil| recent_share(recording, gil)).unwrap_or_default();
         let elapsed = Duration::from_nanos(now.as_nanos()).as_secs_f64();
         self.0.set_message(format!("{elapsed:.1} s   GIL {:.0} %", held * 100.0));
     }
@@ -60,10 +60,10 @@ fn style(bar: &str) -> ProgressStyle {
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn recent_share(ticks: &[GilTick]) -> f64 {
-    let recent = &ticks[ticks.len().saturating_sub(RECENT)..];
-    let weight =
-        |ticks: &mut dyn Iterator<Item = &GilTick>| ticks.map(|tick| f64::from(tick.weight)).sum::<f64>();
-    let held = weight(&mut recent.iter().filter(|tick| matches!(tick.holder, Holder::Thread { .. })));
-    held / weight(&mut recent.iter()).max(1.0)
+fn recent_share(recording: &Recording, gil: &GilTrack) -> f64 {
+    let end = recording.ticks.len();
+    let recent = end.saturating_sub(RECENT);
+    let held = gil.runs.from(recent).filter(|(_, run)| matches!(run.holder, Holder::Thread { .. }));
+    let held: u64 = held.map(|(ticks, _)| recording.weight(ticks.start.max(recent)..ticks.end)).sum();
+    held as f64 / recording.weight(recent..end).max(1) as f64
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anstyle::Style;
 use anyhow::{Context, Result};
 
 use super::attach::{Attached, attach, pauser};
@@ -9,10 +10,12 @@ use super::launch::{Launched, Start, exit_code};
 use super::output::Outputs;
 use super::progress::Progress;
 use super::stop::{OnSignal, Stop, watch};
+use crate::analysis::Analysis;
 use crate::cli::RecordArgs;
-use crate::recording::{Ending, Recorder, Recording, Thread, ThreadIndex};
+use crate::recording::{Closing, Ending, Recorder, Recording, Thread, ThreadIndex, ThreadTrack};
 use crate::render::summary;
-use crate::sampler::{Clock, Exceeded, KnownThread, Overhead, Sampler, Wakeup, own_cpu};
+use crate::sampler::{Clock, Exceeded, KnownThread, NativeThreads, Overhead, Sampler, Wakeup, own_cpu};
+use crate::target::cgroup::CpuGroups;
 use crate::target::memory::ReadError;
 use crate::target::memory::live::LiveMemory;
 use crate::target::pause::Pauser;
@@ -62,7 +65,9 @@ fn record_started(args: &RecordArgs, outputs: Outputs) -> Result<u8> {
 fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recording> {
     let Attached { process, mut sampler, target } = attached;
     let progress = Progress::start(&target, args, sampler.threads().all().len());
-    let mut recorder = Recorder::new(target, args.rate);
+    let mut recorder = Recorder::new(target, args.rate, !args.gil);
+    let mut others = NativeThreads::new(process.pid());
+    let groups = CpuGroups::of(process.pid());
     let cpu_before = own_cpu();
     let pauser = pauser(&args.pausing, process.pid())?;
     let mut overhead = Overhead::new(args.max_overhead / 100.0);
@@ -83,7 +88,7 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
         if is_time && process.has_executed() {
             break Ending::TargetExecuted;
         }
-        let seen = tick(&mut recorder, &mut sampler, pauser.as_ref(), at, clock.stride())
+        let seen = tick(&mut recorder, &mut sampler, pauser.as_ref(), at, clock.stride(), args.gil)
             .and_then(|()| if is_time { refresh(&mut recorder, &mut sampler, at) } else { Ok(()) });
         if let Some(ending) = seen.err().and_then(|error| ending_after(error, &process)) {
             break ending;
@@ -91,6 +96,7 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
         if is_time {
             next_refresh = at.after(REFRESH);
             take_over(&mut recorder, &sampler, at);
+            others.update(at, sampler.threads());
             progress.show(recorder.so_far(), at);
             if let Some(exceeded) = overhead.check(Duration::from_nanos(at.as_nanos())) {
                 clock.slow_down(exceeded.divisor);
@@ -110,9 +116,16 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop) -> Result<Recordin
         }
     };
     let duration = Duration::from_nanos(end.as_nanos());
-    let duration = args.duration.map_or(duration, |wanted| duration.min(wanted));
-    let own_cpu = own_cpu().saturating_sub(cpu_before);
-    Ok(recorder.finish(sampler.into_stacks(), ending, duration, clock.missed(), own_cpu))
+    let closing = Closing {
+        ending,
+        duration: args.duration.map_or(duration, |wanted| duration.min(wanted)),
+        missed_ticks: clock.missed(),
+        own_cpu: own_cpu().saturating_sub(cpu_before),
+        native_threads: others.into_list(sampler.threads()),
+        throttling: groups.and_then(|groups| groups.throttling()),
+        cpus: process.cpus(),
+    };
+    Ok(recorder.finish(sampler.into_stacks(), closing))
 }
 
 /// Being woken takes longer than the periods of such rates.
@@ -157,21 +170,20 @@ fn ending_after(error: ReadError, process: &Process) -> Option<Ending> {
     }
 }
 
-/// One tick: every GIL once.
+/// One tick: every GIL, and every thread unless only holders are asked for.
 fn tick(
     recorder: &mut Recorder,
     sampler: &mut Sampler<LiveMemory>,
     pauser: Option<&Pauser>,
     at: Timestamp,
     weight: u32,
+    gil_only: bool,
 ) -> Result<(), ReadError> {
     let _paused = pauser.and_then(Pauser::pause);
-    recorder.count_tick();
-    for gil in 0..sampler.gils().len() {
-        let sample = sampler.tick(gil)?;
-        recorder.add(gil, at, weight, &sample);
-        take_over_new(recorder, sampler, at);
-    }
+    let (gils, threads) =
+        if gil_only { (sampler.tick_gils()?, [].as_slice()) } else { sampler.tick_all()? };
+    recorder.add(at, weight, gils, threads);
+    take_over_new(recorder, sampler, at);
     Ok(())
 }
 
@@ -205,13 +217,15 @@ fn thread(known: &KnownThread, at: Timestamp) -> Thread {
         name: known.name.clone(),
         first_seen: at,
         last_seen: at,
+        track: ThreadTrack::default(),
     }
 }
 
 /// Writes the pictures and says what is in them.
 fn report(recording: &Recording, outputs: Outputs) -> Result<()> {
-    eprint!("{}", summary::text(recording));
-    for (format, path) in outputs.write(recording)? {
+    let analysis = Analysis::of(recording);
+    anstream::eprint!("{}", summary::text(recording, &analysis, Style::new().bold()));
+    for (format, path) in outputs.write(recording, &analysis)? {
         eprintln!("{:<12} {}", format.title(), path.display());
     }
     Ok(())

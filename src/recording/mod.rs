@@ -15,7 +15,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use crate::sample::{
-    Frame, Holder, StackIndex, StackTable, Syscall, TaskTimes, ThreadIndex, ThreadState, Throttling,
+    Frame, Holder, NativeThread, StackIndex, StackTable, Syscall, TaskTimes, ThreadIndex, ThreadState,
+    Throttling,
 };
 use crate::units::{NamespaceTid, Pid, Tid, Timestamp};
 pub use recorder::{Closing, Recorder};
@@ -75,17 +76,6 @@ pub struct Tick {
     pub at: Timestamp,
     /// For how many periods of the rate asked for it stands: more than 1 once the rate was lowered.
     pub weight: u32,
-}
-
-/// A thread of the target that has no Python thread state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NativeThread {
-    /// Its id as gilspy's namespace counts.
-    pub tid: Tid,
-    /// The kernel's name of it.
-    pub name: Option<String>,
-    /// What the scheduler counted of it during the recording.
-    pub times: TaskTimes,
 }
 
 /// The rate from some moment on.

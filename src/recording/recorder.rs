@@ -64,12 +64,7 @@ impl Recorder {
             throttling: None,
             cpus: 1,
         };
-        Recorder {
-            recording,
-            first_switch_numbers: Vec::new(),
-            confirmed: 0,
-            confirmed_at: Timestamp::START,
-        }
+        Recorder { recording, first_switch_numbers: Vec::new(), confirmed: 0, confirmed_at: Timestamp::START }
     }
 
     /// The recording so far.
@@ -205,8 +200,10 @@ impl Recorder {
 impl ThreadTrack {
     fn add(&mut self, tick: u32, sample: &ThreadSample) {
         // Who waits for a CPU keeps what it had: the GIL, if it had that at the tick before.
-        let had_gil =
-            self.runs.last().is_some_and(|run| matches!(run.state, ThreadState::Hold | ThreadState::Stall(_)));
+        let had_gil = self
+            .runs
+            .last()
+            .is_some_and(|run| matches!(run.state, ThreadState::Hold | ThreadState::Stall(_)));
         if had_gil && sample.times.run_queue >= LEAST_STARVATION {
             self.starvations.push(Starvation { tick, duration: sample.times.run_queue });
         }
@@ -230,7 +227,7 @@ mod tests {
             command: vec!["python3".into()],
             host: "here".into(),
         };
-        let mut recorder = Recorder::new(target, 1000);
+        let mut recorder = Recorder::new(target, 1000, true);
         recorder.set_interpreters(0, [0].into_iter());
         recorder
     }
@@ -239,11 +236,15 @@ mod tests {
         GilSample { holder, switch_number, switch_interval: Some(Duration::from_millis(5)) }
     }
 
+    fn holders(recorder: &Recorder) -> Vec<Holder> {
+        recorder.so_far().gils[0].runs.iter().map(|(_, run)| run.holder).collect()
+    }
+
     #[test]
     fn handovers_are_those_between_the_first_tick_and_the_last() {
         let mut recorder = recorder();
         for number in [Some(1000), None, Some(1010), Some(1017)] {
-            recorder.add(0, Timestamp::START, 1, &sample(Holder::Nobody, number));
+            recorder.add(Timestamp::START, 1, &[sample(Holder::Nobody, number)], &[]);
         }
         assert_eq!(recorder.so_far().gils[0].handovers, 17);
     }
@@ -255,23 +256,21 @@ mod tests {
         let frame = |function: &str| Frame { function: function.into(), file: "f".into(), line: None };
         let (sure, doubtful) = (stacks.intern([frame("sure")]), stacks.intern([frame("doubtful")]));
         let held = |stack| Holder::Thread { thread: ThreadIndex(0), stack };
-        recorder.add(0, Timestamp::START, 1, &sample(held(doubtful), Some(1)));
+        recorder.add(Timestamp::START, 1, &[sample(held(doubtful), Some(1))], &[]);
         recorder.confirm(Timestamp::START, &[]);
         for stack in [sure, doubtful] {
-            recorder.add(0, Timestamp::START, 1, &sample(held(stack), Some(1)));
+            recorder.add(Timestamp::START, 1, &[sample(held(stack), Some(1))], &[]);
         }
         recorder.confirm(Timestamp::START, &[doubtful]);
-        let holders: Vec<Holder> = recorder.so_far().gils[0].ticks.iter().map(|tick| tick.holder).collect();
-        assert_eq!(holders, [held(doubtful), held(sure), held(StackIndex::UNKNOWN)]);
+        assert_eq!(holders(&recorder), [held(doubtful), held(sure), held(StackIndex::UNKNOWN)]);
     }
 
     #[test]
     fn nobody_and_unknown_stay_apart() {
         let mut recorder = recorder();
-        recorder.add(0, Timestamp::START, 1, &sample(Holder::Nobody, Some(1)));
-        recorder.add(0, Timestamp::START, 1, &sample(Holder::Unknown, None));
-        let holders: Vec<Holder> = recorder.so_far().gils[0].ticks.iter().map(|tick| tick.holder).collect();
-        assert_eq!(holders, [Holder::Nobody, Holder::Unknown]);
+        recorder.add(Timestamp::START, 1, &[sample(Holder::Nobody, Some(1))], &[]);
+        recorder.add(Timestamp::START, 1, &[sample(Holder::Unknown, None)], &[]);
+        assert_eq!(holders(&recorder), [Holder::Nobody, Holder::Unknown]);
         assert_eq!(recorder.so_far().torn_ticks, 1);
     }
 }

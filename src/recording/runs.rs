@@ -20,8 +20,15 @@ impl<T> Default for Runs<T> {
 impl<T: Copy + PartialEq> Runs<T> {
     /// The runs in order of time, each with the places of its ticks.
     pub fn iter(&self) -> impl Iterator<Item = (Range<usize>, T)> {
-        let ends = self.runs.iter().skip(1).map(|(begin, _)| *begin).chain([self.end]);
-        self.runs.iter().zip(ends).map(|(&(begin, value), end)| (begin as usize..end as usize, value))
+        self.from(0)
+    }
+
+    /// The same, from the run on that has the tick at this place.
+    pub fn from(&self, tick: usize) -> impl Iterator<Item = (Range<usize>, T)> {
+        let place = self.runs.partition_point(|(begin, _)| *begin as usize <= tick).saturating_sub(1);
+        let runs = &self.runs[place..];
+        let ends = runs.iter().skip(1).map(|(begin, _)| *begin).chain([self.end]);
+        runs.iter().zip(ends).map(|(&(begin, value), end)| (begin as usize..end as usize, value))
     }
 
     /// The places of all its ticks.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use super::{folded, heading};
-use crate::analysis::analyse;
+use crate::analysis::Analysis;
 use crate::recording::Recording;
 use crate::text::visible;
 
@@ -14,13 +14,13 @@ use crate::text::visible;
 ///
 /// # Errors
 /// When the writer fails.
-pub fn write(recording: &Recording, writer: &mut impl Write) -> Result<()> {
+pub fn write(recording: &Recording, analysis: &Analysis, writer: &mut impl Write) -> Result<()> {
     let mut lines = folded::lines(recording);
     if lines.is_empty() {
         lines.push(nobody(recording));
     }
     let mut options = Options::default();
-    options.title = title(recording);
+    options.title = title(analysis);
     options.subtitle = Some(subtitle(recording));
     options.count_name = "ticks".to_owned();
     options.text_truncate_direction = TextTruncateDirection::Right;
@@ -30,15 +30,15 @@ pub fn write(recording: &Recording, writer: &mut impl Write) -> Result<()> {
 
 /// The one frame of a picture in which there is nothing to see: inferno draws no empty ones.
 fn nobody(recording: &Recording) -> String {
-    let ticks = recording.ticks.max(1);
+    let ticks = recording.weight(0..recording.ticks.len()).max(1);
     match recording.gils.iter().any(|gil| gil.enabled) {
         true => format!("Nobody held the GIL during this recording {ticks}"),
         false => format!("There was no GIL to hold (free-threaded build) {ticks}"),
     }
 }
 
-fn title(recording: &Recording) -> String {
-    let held = recording.gils.iter().map(|gil| format!("{:.1} %", analyse(recording, gil).held * 100.0));
+fn title(analysis: &Analysis) -> String {
+    let held = analysis.gils.iter().map(|gil| format!("{:.1} %", gil.held.mean * 100.0));
     format!("Code that held the GIL: {} of the time", held.collect::<Vec<_>>().join(", "))
 }
 
@@ -63,7 +63,7 @@ mod tests {
 
     fn svg(recording: &Recording) -> String {
         let mut svg = Vec::new();
-        write(recording, &mut svg).unwrap();
+        write(recording, &Analysis::of(recording), &mut svg).unwrap();
         String::from_utf8(svg).unwrap()
     }
 

@@ -24,18 +24,18 @@ pub fn write(recording: &Recording, writer: &mut impl Write) -> Result<()> {
 pub(super) fn lines(recording: &Recording) -> Vec<String> {
     let mut folded = BTreeMap::<String, u64>::new();
     for gil in &recording.gils {
-        for ((thread, stack), ticks) in count(gil) {
+        for ((thread, stack), ticks) in count(recording, gil) {
             *folded.entry(fold(recording, thread, stack)).or_default() += ticks;
         }
     }
     folded.into_iter().map(|(stack, ticks)| format!("{stack} {ticks}")).collect()
 }
 
-fn count(gil: &GilTrack) -> BTreeMap<(ThreadIndex, StackIndex), u64> {
+fn count(recording: &Recording, gil: &GilTrack) -> BTreeMap<(ThreadIndex, StackIndex), u64> {
     let mut counts = BTreeMap::new();
-    for tick in &gil.ticks {
-        if let Holder::Thread { thread, stack } = tick.holder {
-            *counts.entry((thread, stack)).or_default() += u64::from(tick.weight);
+    for (ticks, run) in gil.runs.iter() {
+        if let Holder::Thread { thread, stack } = run.holder {
+            *counts.entry((thread, stack)).or_default() += recording.weight(ticks);
         }
     }
     counts

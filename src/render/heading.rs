@@ -38,8 +38,8 @@ pub(super) fn start(recording: &Recording) -> String {
 
 /// `9998 ticks, 2 missed, 1 torn`.
 pub(super) fn ticks(recording: &Recording) -> String {
-    let Recording { ticks, missed_ticks, torn_ticks, .. } = recording;
-    let plural = if *ticks == 1 { "" } else { "s" };
+    let (ticks, Recording { missed_ticks, torn_ticks, .. }) = (recording.ticks.len(), recording);
+    let plural = if ticks == 1 { "" } else { "s" };
     let lowered = recording.rate_changes.last();
     let lowered = lowered.map_or_else(String::new, |change| format!(", lowered to {:.0} Hz", change.rate_hz));
     format!("{ticks} tick{plural}, {missed_ticks} missed, {torn_ticks} torn{lowered}")
@@ -47,6 +47,14 @@ pub(super) fn ticks(recording: &Recording) -> String {
 
 /// `10.0 s`, `250 ms`.
 pub(super) fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds < 1.0 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds:.1} s") }
+    seconds(duration.as_secs_f64())
+}
+
+/// The same for a number of seconds.
+pub(super) fn seconds(seconds: f64) -> String {
+    match () {
+        () if seconds < 0.01 => format!("{:.1} ms", seconds * 1000.0),
+        () if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
+        () => format!("{seconds:.1} s"),
+    }
 }

@@ -1,36 +1,115 @@
-//! What `record` says at its end: at most 20 lines of 80 columns, in plain words.
+//! What `record` says at its end: at most 20 lines of 80 columns with the names of the files, in plain words.
 
+use anstyle::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::heading;
-use crate::analysis::{GilAnalysis, analyse, overhead_cpu, threads_of};
+use crate::analysis::{
+    Analysis, GilAnalysis, HoldLength, HoldLengths, States, TopHolder, Verdict, overhead_cpu, threads_of,
+};
 use crate::recording::{Ending, GilTrack, Recording, ThreadIndex};
 use crate::text::visible;
 
-/// Rows of the table of threads, over all GILs.
-const ROWS: usize = 6;
+/// Columns of a terminal.
+const WIDTH: usize = 80;
+
+/// Lines in all, less those that name the files.
+const LINES: usize = 18;
+
+/// Rows of the table of threads, over all GILs: at least and at most.
+const FEWEST_ROWS: usize = 2;
+const MOST_ROWS: usize = 6;
 
 /// Columns for a thread's name.
-const NAME_WIDTH: usize = 28;
+const NAME_WIDTH: usize = 20;
 
-/// The summary, an empty line first.
-pub fn text(recording: &Recording) -> String {
-    let mut text = String::from("\n");
-    let rows = (ROWS / recording.gils.len().max(1)).max(1);
-    for gil in recording.gils.iter().take(ROWS) {
-        let analysis = analyse(recording, gil);
-        if recording.gils.len() > 1 {
-            text.push_str(&format!("interpreter {}: ", list(&gil.interpreters)));
-        }
-        text.push_str(&gil_sentence(recording, gil, &analysis));
-        text.push_str(&table(recording, gil, &analysis, rows));
+/// Lines for what a verdict says, and for its advice.
+const VERDICT_LINES: usize = 2;
+const ADVICE_LINES: usize = 2;
+
+/// Lines of code that made others wait.
+const BLAMED: usize = 2;
+
+/// The least headroom worth a word.
+const WORTH_SAYING: f64 = 1.05;
+
+/// The least waiting worth a line, in thread-seconds a second.
+const LEAST_BLAME: f64 = 0.01;
+
+/// The summary, an empty line first. What it comes to is emphasised.
+pub fn text(recording: &Recording, analysis: &Analysis, emphasis: Style) -> String {
+    let verdict = analysis.verdict.as_ref();
+    let head = verdict.map(|verdict| judgement(verdict, emphasis)).unwrap_or_default();
+    let blamed = blamed(recording, analysis);
+    let foot = how(recording);
+    let gils: Vec<String> =
+        (0..recording.gils.len().min(MOST_ROWS)).map(|gil| gil_sentence(recording, analysis, gil)).collect();
+    let fixed = [&head, &blamed, &foot].into_iter().chain(&gils).map(|text| text.lines().count());
+    let room = LINES.saturating_sub(1 + fixed.sum::<usize>());
+    // Each table has an empty line and a heading.
+    let rows = (room / gils.len().max(1)).saturating_sub(2).clamp(FEWEST_ROWS, MOST_ROWS);
+    let mut text = String::from("\n") + &head;
+    for (gil, sentence) in gils.iter().enumerate() {
+        text.push_str(sentence);
+        text.push_str(&table(recording, analysis, gil, rows));
     }
-    text.push_str(&how(recording));
-    text
+    text + &blamed + &foot
 }
 
-fn gil_sentence(recording: &Recording, gil: &GilTrack, analysis: &GilAnalysis) -> String {
-    if recording.ticks == 0 {
+/// The verdict in words, its kind first, with its advice, and the second one where there are two.
+fn judgement(verdict: &Verdict, emphasis: Style) -> String {
+    let mut text = sentence(verdict, "", emphasis);
+    for advice in verdict.advice.iter().take(1) {
+        text.push_str(&wrapped(&format!("Try: {}", visible(advice)), "     ", ADVICE_LINES));
+    }
+    if let Some(second) = &verdict.second {
+        text.push_str(&sentence(second, "also ", emphasis));
+    }
+    text + "\n"
+}
+
+fn sentence(verdict: &Verdict, before: &str, emphasis: Style) -> String {
+    let kind = format!("{before}{}", verdict.kind.name());
+    let kind = kind[..1].to_uppercase() + &kind[1..];
+    let lines = wrapped(&format!("{kind}: {}", visible(&verdict.summary)), "", VERDICT_LINES);
+    lines.replacen(&kind, &format!("{emphasis}{kind}{emphasis:#}"), 1)
+}
+
+/// Lines of at most [`WIDTH`] columns; what does not fit is cut with an ellipsis.
+fn wrapped(text: &str, indent: &str, most: usize) -> String {
+    let options = textwrap::Options::new(WIDTH).subsequent_indent(indent).break_words(true);
+    let mut lines = textwrap::wrap(text, options);
+    if lines.len() > most {
+        lines.truncate(most);
+        if let Some(last) = lines.last_mut() {
+            *last = format!("{}…", pad(last, WIDTH - 1).trim_end_matches([' ', '…'])).into();
+        }
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn gil_sentence(recording: &Recording, analysis: &Analysis, place: usize) -> String {
+    let (gil, of_gil) = (&recording.gils[place], &analysis.gils[place]);
+    let mut sentence = match recording.gils.len() {
+        1 => String::new(),
+        _ => format!("interpreter {}: ", list(&gil.interpreters)),
+    };
+    sentence.push_str(&figures(recording, gil, of_gil));
+    if recording.ticks.is_empty() || !gil.enabled || recording.gils.len() > 1 {
+        return sentence;
+    }
+    sentence.push_str(&lengths(&of_gil.hold_lengths));
+    let headroom = analysis.headroom.filter(|headroom| *headroom >= WORTH_SAYING);
+    let headroom = headroom.map(|times| format!("At most {times:.1} times as fast without the GIL."));
+    let remarks: Vec<String> = [headroom, carrier(of_gil)].into_iter().flatten().collect();
+    if !remarks.is_empty() {
+        sentence.push_str(&wrapped(&remarks.join(" "), "", 1));
+    }
+    sentence
+}
+
+fn figures(recording: &Recording, gil: &GilTrack, analysis: &GilAnalysis) -> String {
+    if recording.ticks.is_empty() {
         return "The recording ended before the first look.\n".to_owned();
     }
     if !gil.enabled {
@@ -41,37 +120,161 @@ fn gil_sentence(recording: &Recording, gil: &GilTrack, analysis: &GilAnalysis) -
         0.0 => String::new(),
         unknown => format!("   unknown {}", percent(unknown)),
     };
-    match analysis.hold.is_empty() {
-        true if analysis.unknown == 0.0 => format!("Nobody held the GIL during this recording.{rate}\n"),
-        _ => format!("GIL held {}{rate}{unknown}\n", percent(analysis.held)),
+    if analysis.hold.is_empty() && analysis.unknown == 0.0 {
+        return format!("Nobody held the GIL during this recording.{rate}\n");
+    }
+    let held = match analysis.held.ci95 {
+        Some(ci95) => format!("{:.1} ± {:.1} %", analysis.held.mean * 100.0, ci95 * 100.0),
+        None => percent(analysis.held.mean),
+    };
+    let waiting = analysis
+        .waiting
+        .as_ref()
+        .map_or_else(String::new, |waiting| format!("   {:.1} threads waiting", waiting.waiters.mean));
+    format!("GIL held {held}{waiting}{rate}{unknown}\n")
+}
+
+/// How long the GIL is kept at a time, as far as the rate can tell.
+fn lengths(lengths: &HoldLengths) -> String {
+    let in_words = |length: HoldLength| match length {
+        HoldLength::About(seconds) => heading::seconds(seconds),
+        HoldLength::Below(seconds) => format!("< {}", heading::seconds(seconds)),
+    };
+    match (lengths.p50, lengths.p99, lengths.max) {
+        (Some(p50), Some(p99), Some(max)) => {
+            let [p50, p99, max] = [p50, p99, max].map(in_words);
+            format!("Kept at a time for: median {p50}, 99th percentile {p99}, longest {max}.\n")
+        }
+        _ => String::new(),
     }
 }
 
-fn table(recording: &Recording, gil: &GilTrack, analysis: &GilAnalysis, rows: usize) -> String {
-    let threads = threads_of(recording, gil, analysis);
-    if threads.is_empty() || !gil.enabled {
+/// Whether one function carries the GIL or threads take turns with it.
+fn carrier(analysis: &GilAnalysis) -> Option<String> {
+    let carrier = analysis.carrier.as_ref()?;
+    let function = pad(&visible(&carrier.function), 20);
+    let (function, share) = (function.trim_end(), format!("{:.0} %", carrier.share * 100.0));
+    Some(match carrier.threads {
+        1 => format!("{function} holds it {share} of that time."),
+        threads => format!("It rotates among {threads} threads in {function}, {share}."),
+    })
+}
+
+fn table(recording: &Recording, analysis: &Analysis, place: usize, rows: usize) -> String {
+    let (gil, of_gil) = (&recording.gils[place], &analysis.gils[place]);
+    let threads = threads_of(recording, place, analysis);
+    if threads.is_empty() || recording.ticks.is_empty() || (!gil.enabled && !recording.sees_all_threads) {
         return String::new();
     }
     let shown = if threads.len() > rows { rows - usize::from(rows > 1) } else { threads.len() };
-    let mut table = format!("\n{} {:>10} {:>7}\n", pad("thread", NAME_WIDTH), "tid", "hold");
+    let columns = Column::of(gil, recording.sees_all_threads);
+    let has_waiting = of_gil.waiting.as_ref().is_some_and(|waiting| !waiting.pairs.is_empty());
+    let mut table = format!("\n{} {:>8}", pad("thread", NAME_WIDTH), "tid");
+    columns.iter().for_each(|column| table.push_str(&format!("{:>8}", column.title())));
+    table.push_str(if has_waiting { "  waits for\n" } else { "\n" });
     for &index in &threads[..shown] {
         let thread = &recording.threads[index.0 as usize];
         let tid = thread.tid.map_or_else(|| "?".to_owned(), |tid| tid.to_string());
-        let name = pad(&visible(&thread.label()), NAME_WIDTH);
-        table.push_str(&format!("{name} {tid:>10} {:>7}\n", hold(analysis, index)));
+        table.push_str(&format!("{} {tid:>8}", pad(&visible(&thread.label()), NAME_WIDTH)));
+        columns.iter().for_each(|column| table.push_str(&share(column.of_thread(analysis, of_gil, index))));
+        let waits_for = waits_for(recording, of_gil, index);
+        table.push_str(waits_for.map_or_else(String::new, |name| format!("  {name}")).trim_end());
+        table.push('\n');
     }
     let rest = &threads[shown..];
     if !rest.is_empty() {
-        let held: f64 = rest.iter().filter_map(|index| analysis.hold.get(index)).sum();
-        let label = pad(&format!("{} more", rest.len()), NAME_WIDTH);
-        let held = if held > 0.0 { percent(held) } else { "-".to_owned() };
-        table.push_str(&format!("{label} {:>10} {held:>7}\n", "…"));
+        table.push_str(&format!("{} {:>8}", pad(&format!("{} more", rest.len()), NAME_WIDTH), "…"));
+        for column in &columns {
+            let sum = rest.iter().map(|&index| column.of_thread(analysis, of_gil, index)).sum();
+            let is_sum = matches!(column, Column::Held | Column::Hold | Column::Stall);
+            table.push_str(&if is_sum { share(sum) } else { format!("{:>8}", "") });
+        }
+        table = table.trim_end().to_owned() + "\n";
     }
     table
 }
 
-fn hold(analysis: &GilAnalysis, thread: ThreadIndex) -> String {
-    analysis.hold.get(&thread).map_or_else(|| "-".to_owned(), |&hold| percent(hold))
+/// A column of the table of threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    /// Share of all ticks at which it held the GIL.
+    Held,
+    Hold,
+    Stall,
+    Wait,
+    Native,
+    Blocked,
+    Parallel,
+}
+
+impl Column {
+    fn of(gil: &GilTrack, sees_all_threads: bool) -> Vec<Column> {
+        match (sees_all_threads, gil.enabled) {
+            (false, _) => vec![Column::Held],
+            (true, true) => vec![Column::Hold, Column::Stall, Column::Wait, Column::Native, Column::Blocked],
+            (true, false) => vec![Column::Parallel, Column::Native, Column::Blocked],
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Column::Held | Column::Hold => "hold",
+            Column::Stall => "stall",
+            Column::Wait => "wait",
+            Column::Native => "native",
+            Column::Blocked => "blocked",
+            Column::Parallel => "parallel",
+        }
+    }
+
+    fn of_thread(self, analysis: &Analysis, gil: &GilAnalysis, index: ThreadIndex) -> f64 {
+        let states: States = analysis.threads[index.0 as usize].states.unwrap_or_default();
+        match self {
+            Column::Held => gil.hold.get(&index).copied().unwrap_or(0.0),
+            Column::Hold => states.hold,
+            Column::Stall => states.stall,
+            Column::Wait => states.wait,
+            Column::Native => states.native,
+            Column::Blocked => states.blocked,
+            Column::Parallel => states.parallel,
+        }
+    }
+}
+
+/// Eight columns.
+fn share(share: f64) -> String {
+    if share > 0.0 { format!("{:>8}", percent(share)) } else { format!("{:>8}", "-") }
+}
+
+/// For whom a thread waits most, and for how long.
+fn waits_for(recording: &Recording, gil: &GilAnalysis, waiter: ThreadIndex) -> Option<String> {
+    let pairs = &gil.waiting.as_ref()?.pairs;
+    let total: f64 = pairs.iter().filter(|pair| pair.waiter == waiter).map(|pair| pair.seconds).sum();
+    if total < LEAST_BLAME * recording.duration.as_secs_f64() {
+        return None;
+    }
+    let most = pairs.iter().find(|pair| pair.waiter == waiter && pair.holder.is_some())?;
+    let holder = recording.threads.get(most.holder?.0 as usize)?;
+    let used = NAME_WIDTH + 1 + 8 + 5 * 8 + 2;
+    Some(pad(&visible(&holder.label()), WIDTH - used))
+}
+
+/// The lines of code behind which others waited most.
+fn blamed(recording: &Recording, analysis: &Analysis) -> String {
+    let inflicted = |top: &TopHolder| top.blame.map_or(0.0, |blame| blame.inflicted.total_s());
+    let least = LEAST_BLAME * recording.duration.as_secs_f64();
+    let mut tops: Vec<&TopHolder> = analysis.gils.iter().flat_map(|gil| &gil.top_holders).collect();
+    tops.retain(|top| inflicted(top) > least);
+    tops.sort_by(|a, b| inflicted(b).total_cmp(&inflicted(a)));
+    let mut text = String::new();
+    for top in tops.into_iter().take(BLAMED) {
+        let place = top.frame.as_ref().map_or_else(|| "<stack unknown>".to_owned(), |frame| frame.place());
+        let syscall = top.blame.and_then(|blame| blame.syscall);
+        let stalled = syscall.map_or_else(String::new, |syscall| format!(" (blocked in {})", syscall.name()));
+        let waited = heading::seconds(inflicted(top));
+        text.push_str(&wrapped(&format!("{waited:>8} waited behind {}{stalled}", visible(&place)), "", 1));
+    }
+    text
 }
 
 /// How it was recorded, and why it ended where that was not asked for.
@@ -124,11 +327,16 @@ mod tests {
     use super::*;
     use crate::recording::fake;
 
+    fn text_of(ticks: &str) -> String {
+        let recording = fake::recording(ticks);
+        text(&recording, &Analysis::of(&recording), Style::new())
+    }
+
     #[test]
     fn it_fits_a_terminal_whatever_the_names() {
         let long = "計算".repeat(5000);
         let recording = fake::with_names("AAB.?_A", [&long, "\x1b[31mred\n", "MainThread"]);
-        let text = text(&recording);
+        let text = text(&recording, &Analysis::of(&recording), Style::new());
         assert!(text.lines().count() <= 20, "{text}");
         assert!(text.lines().all(|line| line.width() <= 80), "{text}");
         assert!(!text.contains(|character: char| character.is_control() && character != '\n'), "{text:?}");
@@ -136,7 +344,7 @@ mod tests {
 
     #[test]
     fn it_says_who_held_the_gil_and_how_well_that_is_known() {
-        let text = text(&fake::recording("AAAB..?A"));
+        let text = text_of("AAAB..?A");
         for words in [
             "GIL held 62.5 %",
             "unknown 12.5 %",
@@ -151,8 +359,8 @@ mod tests {
 
     #[test]
     fn nobody_and_no_gil_are_said_in_words() {
-        assert!(text(&fake::recording("...")).contains("Nobody held the GIL"));
-        assert!(text(&fake::recording("--")).contains("no GIL to hold"));
-        assert!(text(&fake::recording("")).contains("before the first look"));
+        assert!(text_of("...").contains("Nobody held the GIL"));
+        assert!(text_of("--").contains("no GIL to hold"));
+        assert!(text_of("").contains("before the first look"));
     }
 }

@@ -1,6 +1,7 @@
 //! The operating system's side of one process: its memory, its binaries, its threads. Knows no Python.
 
 pub mod binaries;
+pub mod cgroup;
 pub mod memory;
 pub mod pause;
 pub mod permission;

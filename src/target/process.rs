@@ -168,6 +168,16 @@ impl Process {
         line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }
 
+    /// On how many CPUs it may run, as far as is known; at least 1.
+    pub fn cpus(&self) -> u32 {
+        let status = procfs::process::Process::new(self.pid.raw()).and_then(|process| process.status());
+        let allowed = status.ok().and_then(|status| status.cpus_allowed);
+        let allowed = allowed.map(|words| words.iter().map(|word| word.count_ones()).sum());
+        allowed
+            .filter(|&cpus| cpus > 0)
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32))
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors

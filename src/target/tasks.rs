@@ -177,6 +177,12 @@ impl Watch {
     }
 }
 
+/// The ids of the threads that a process has now; none if it is gone.
+pub fn tids(pid: Pid) -> Vec<Tid> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(Tid::new(entry.file_name().to_str()?.parse().ok()?))).collect()
+}
+
 /// What the scheduler has counted of a thread so far; `None` where it is gone, or the kernel does not count.
 pub fn times(pid: Pid, tid: Tid) -> Option<TaskTimes> {
     let line = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;

@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::{LANES_LEFT, LANES_RIGHT, MARGIN, WIDTH, palette};
-use crate::analysis::{Column, GilAnalysis, threads_of};
+use crate::analysis::{Analysis, Column, GilAnalysis, threads_of};
 use crate::recording::{GilTrack, Recording, ThreadIndex};
 use crate::render::svg::{Anchor, Svg, TextStyle, fit, number};
 
@@ -42,11 +42,12 @@ struct Lane {
 impl<'a> Section<'a> {
     pub(super) fn new(
         recording: &'a Recording,
-        gil: &'a GilTrack,
-        analysis: &'a GilAnalysis,
+        analysis: &'a Analysis,
+        gil: usize,
         columns: Vec<Column>,
     ) -> Self {
         let threads = threads_of(recording, gil, analysis);
+        let (gil, analysis) = (&recording.gils[gil], &analysis.gils[gil]);
         let own = if threads.len() > MOST_LANES { MOST_LANES - 1 } else { threads.len() };
         let mut lanes: Vec<Lane> = (threads[..own].iter().enumerate())
             .map(|(rank, thread)| Lane { threads: vec![*thread], color: palette::thread(rank) })
@@ -82,7 +83,7 @@ impl<'a> Section<'a> {
     }
 
     fn draw_strip<W: Write>(&self, svg: &mut Svg<W>, top: f64) -> Result<()> {
-        self.label(svg, top + STRIP / 2.0, "GIL holder", "strong", share(self.analysis.held))?;
+        self.label(svg, top + STRIP / 2.0, "GIL holder", "strong", share(self.analysis.held.mean))?;
         svg.rect([LANES_LEFT, top, LANES_RIGHT - LANES_LEFT, STRIP], &[("fill", "#F5F7FA")])?;
         let mut below = vec![0.0; self.columns.len()];
         for lane in &self.lanes {

@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use super::heading;
 use super::svg::{Anchor, Svg, TextStyle, fit, number};
-use crate::analysis::{GilAnalysis, analyse, columns};
+use crate::analysis::{Analysis, GilAnalysis, columns};
 use crate::recording::{Ending, GilTrack, Recording};
 use crate::text::shorten;
 use lanes::Section;
@@ -41,19 +41,16 @@ const STYLE: &str = "text{font-family:Inter,Helvetica,Arial,'DejaVu Sans',sans-s
 ///
 /// # Errors
 /// When the writer fails.
-pub fn write(recording: &Recording, writer: &mut impl Write) -> Result<()> {
-    let analyses: Vec<GilAnalysis> = recording.gils.iter().map(|gil| analyse(recording, gil)).collect();
-    let sections: Vec<Section<'_>> = (recording.gils.iter().zip(&analyses))
-        .map(|(gil, analysis)| {
-            Section::new(recording, gil, analysis, columns(gil, recording.duration, COLUMNS))
-        })
+pub fn write(recording: &Recording, analysis: &Analysis, writer: &mut impl Write) -> Result<()> {
+    let sections: Vec<Section<'_>> = (recording.gils.iter().enumerate())
+        .map(|(place, gil)| Section::new(recording, analysis, place, columns(recording, gil, COLUMNS)))
         .collect();
     let body: f64 = sections.iter().map(Section::height).sum();
     let height = HEAD + body + FOOT;
 
     let mut svg = Svg::new(writer);
     open(&mut svg, recording, height)?;
-    head(&mut svg, recording, &analyses)?;
+    head(&mut svg, recording, analysis)?;
     let mut top = HEAD;
     for section in &sections {
         section.draw(&mut svg, top)?;
@@ -84,23 +81,23 @@ fn open<W: Write>(svg: &mut Svg<W>, recording: &Recording, height: f64) -> Resul
     svg.rect([0.0, 0.0, WIDTH, height], &[("fill", "#FFFFFF")])
 }
 
-fn head<W: Write>(svg: &mut Svg<W>, recording: &Recording, analyses: &[GilAnalysis]) -> Result<()> {
+fn head<W: Write>(svg: &mut Svg<W>, recording: &Recording, analysis: &Analysis) -> Result<()> {
     let at = |y, size, class| TextStyle { x: MARGIN, y, size, class, anchor: Anchor::Start };
     svg.text(at(36.0, 20.0, "strong"), "Who held the GIL")?;
     let room = WIDTH - 2.0 * MARGIN;
     svg.text(at(56.0, 11.5, "quiet"), &fit(&heading::line(recording), room, 10.5))?;
     svg.rect([MARGIN, 70.0, room, 36.0], &[("rx", "4"), ("fill", "#F5F7FA"), ("stroke", "#CBD2D9")])?;
-    let facts = facts(recording, analyses);
+    let facts = facts(recording, analysis);
     svg.text(TextStyle { x: MARGIN + 14.0, ..at(93.0, 13.5, "") }, &fit(&facts, room - 28.0, 13.0))
 }
 
 /// What the picture shows, in one or two sentences.
-fn facts(recording: &Recording, analyses: &[GilAnalysis]) -> String {
+fn facts(recording: &Recording, analysis: &Analysis) -> String {
     let [gil] = recording.gils.as_slice() else {
         return format!("{} GILs, each with its own section.", recording.gils.len()) + ending(recording);
     };
-    let analysis = &analyses[0];
-    let fact = if recording.ticks == 0 {
+    let analysis = &analysis.gils[0];
+    let fact = if recording.ticks.is_empty() {
         "The recording ended before the first look.".to_owned()
     } else if !gil.enabled {
         "There was no GIL to hold: this is a free-threaded build and its GIL is off.".to_owned()
@@ -124,7 +121,7 @@ fn held(recording: &Recording, gil: &GilTrack, analysis: &GilAnalysis) -> String
     });
     format!(
         "The GIL was held {:.1} % of the time, most by {name}: {:.1} %.{handovers}",
-        analysis.held * 100.0,
+        analysis.held.mean * 100.0,
         share * 100.0
     )
 }

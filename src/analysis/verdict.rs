@@ -1,0 +1,426 @@
+//! What limits a process, in one sentence, with the figures that say so.
+//!
+//! All thresholds are here; `docs/reading-the-results.md` explains them.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::statistics::BatchMeans;
+use super::ticks::TickTimes;
+use super::waiting::{Causes, GilTicks};
+use super::{Estimate, GilAnalysis, ThreadAnalysis, Waiting};
+use crate::recording::{Frame, Holder, Recording, StackIndex, Syscall};
+
+/// Waiting matters from so many threads on that wait at a time, on the average.
+const WAITING_MATTERS: f64 = 0.1;
+
+/// And from such a share on of the time that threads run or want to.
+const WAITING_MATTERS_SHARE: f64 = 0.1;
+
+/// A second cause is named from such a share of the waiting on.
+const SECOND_CAUSE: f64 = 0.25;
+
+/// One frame is to blame from such a share on.
+const MOST: f64 = 0.5;
+
+/// The GIL is held nearly always, or mostly, from such a share on.
+const MOSTLY_HELD: f64 = 0.5;
+
+/// A holder is starved if it has no CPU for such a share of its time.
+const STARVED: f64 = 0.2;
+
+/// Threads run without the GIL if so many do at a time, on the average.
+const NATIVE_THREADS: f64 = 0.5;
+
+/// Hardly anything runs if so few threads do at a time, on the average.
+const IDLE: f64 = 0.05;
+
+/// What limits a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Python code takes turns with the GIL.
+    GilBound,
+    /// C code does not release it.
+    GilHogged,
+    /// A holder is blocked in system calls.
+    GilStalled,
+    /// A holder has no CPU.
+    CpuStarved,
+    /// Threads run without the GIL.
+    NativeBound,
+    /// Threads are blocked mostly, and the GIL is mostly free.
+    IoBound,
+    /// One thread at a time wants the GIL.
+    SingleThread,
+    /// Hardly anything runs.
+    Idle,
+    /// There is no GIL.
+    FreeThreaded,
+}
+
+/// What limits a process, why that is thought, and what to do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verdict {
+    /// In a word.
+    pub kind: Kind,
+    /// In a sentence, with its figures. Names in it are the target's.
+    pub summary: String,
+    /// What to do about it.
+    pub advice: Vec<String>,
+    /// The figures that made it.
+    pub figures: Vec<Figure>,
+    /// What matters too, where the waiting has two causes.
+    pub second: Option<Box<Verdict>>,
+}
+
+/// A figure of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Figure {
+    /// What it is.
+    pub name: &'static str,
+    /// How much, with half the width of its 95 % confidence interval.
+    #[serde(flatten)]
+    pub estimate: Estimate,
+}
+
+impl Kind {
+    /// Its name, as in the JSON report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::GilBound => "gil-bound",
+            Kind::GilHogged => "gil-hogged",
+            Kind::GilStalled => "gil-stalled",
+            Kind::CpuStarved => "cpu-starved",
+            Kind::NativeBound => "native-bound",
+            Kind::IoBound => "io-bound",
+            Kind::SingleThread => "single-thread",
+            Kind::Idle => "idle",
+            Kind::FreeThreaded => "free-threaded",
+        }
+    }
+}
+
+/// What the verdict is made from: the GIL with the most waiting, and the process's threads.
+struct Evidence<'a> {
+    recording: &'a Recording,
+    gil: &'a GilAnalysis,
+    waiting: &'a Waiting,
+    place: usize,
+    ticks: &'a GilTicks,
+    times: &'a TickTimes,
+    /// How many threads ran without a GIL at a time, on the average.
+    native: f64,
+    /// How many ran Python without a GIL.
+    parallel: f64,
+    /// How many were blocked.
+    blocked: f64,
+}
+
+/// The verdict on a recording of all threads that has ticks.
+pub(super) fn of(
+    recording: &Recording,
+    gils: &[GilAnalysis],
+    threads: &[ThreadAnalysis],
+    ticks: &[GilTicks],
+    times: &TickTimes,
+) -> Verdict {
+    let nothing = Waiting::default();
+    let waited = |gil: &GilAnalysis| gil.waiting.as_ref().map_or(0.0, |waiting| waiting.causes.total_s());
+    let busiest = gils
+        .iter()
+        .enumerate()
+        .max_by(|(_, a), (_, b)| waited(a).total_cmp(&waited(b)).then(a.held.mean.total_cmp(&b.held.mean)));
+    let total_s = times.total_s();
+    let mean = |share: fn(&super::States) -> f64| -> f64 {
+        let seconds = recording.threads.iter().zip(threads).filter_map(|(thread, analysis)| {
+            Some(share(analysis.states.as_ref()?) * times.seconds(&thread.track.runs.ticks()))
+        });
+        if total_s > 0.0 { seconds.sum::<f64>() / total_s } else { 0.0 }
+    };
+    let (place, gil) = match busiest {
+        Some((place, gil)) => (place, gil),
+        None => return Verdict::new(Kind::Idle, "there is no interpreter to look at.".to_owned(), &[]),
+    };
+    let evidence = Evidence {
+        recording,
+        gil,
+        waiting: gil.waiting.as_ref().unwrap_or(&nothing),
+        place,
+        ticks: &ticks[place],
+        times,
+        native: mean(|states| states.native),
+        parallel: mean(|states| states.parallel),
+        blocked: mean(|states| states.blocked),
+    };
+    if recording.gils.iter().all(|gil| !gil.enabled) {
+        return evidence.free_threaded();
+    }
+    if evidence.waiting_matters() { evidence.why_they_wait() } else { evidence.where_time_goes() }
+}
+
+impl Verdict {
+    fn new(kind: Kind, summary: String, advice: &[String]) -> Self {
+        Verdict { kind, summary, advice: advice.to_vec(), figures: Vec::new(), second: None }
+    }
+
+    fn with(mut self, figures: impl IntoIterator<Item = (&'static str, Estimate)>) -> Self {
+        self.figures.extend(figures.into_iter().map(|(name, estimate)| Figure { name, estimate }));
+        self
+    }
+}
+
+impl Evidence<'_> {
+    fn waiting_matters(&self) -> bool {
+        let waiters = self.waiting.waiters.mean;
+        let wanted = self.gil.held.mean + self.native + waiters;
+        waiters >= WAITING_MATTERS && waiters >= WAITING_MATTERS_SHARE * wanted
+    }
+
+    /// The cause of most of the waiting, and the second one if it is large.
+    fn why_they_wait(&self) -> Verdict {
+        let causes = self.waiting.causes;
+        // What is lost while the GIL changes hands goes with ordinary sharing.
+        let mut shares = [
+            (Kind::GilBound, causes.shared_s + causes.between_s),
+            (Kind::GilHogged, causes.hogged_s),
+            (Kind::GilStalled, causes.stalled_s),
+            (Kind::CpuStarved, causes.starved_s),
+        ];
+        shares.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        let total = causes.total_s().max(f64::MIN_POSITIVE);
+        let [(first, most), (second, next), ..] = shares;
+        let mut verdict = self.cause(first, most / total);
+        if next / total >= SECOND_CAUSE {
+            verdict.second = Some(Box::new(self.cause(second, next / total)));
+        }
+        verdict
+    }
+
+    fn cause(&self, kind: Kind, share: f64) -> Verdict {
+        let of_waiting = percent(share);
+        let (summary, advice) = match kind {
+            Kind::GilHogged => self.hogged(&of_waiting),
+            Kind::GilStalled => self.stalled(&of_waiting),
+            Kind::CpuStarved => (
+                format!(
+                    "{of_waiting} of all waiting is for a holder that is ready to run but has no CPU{}.",
+                    self.throttling()
+                ),
+                self.more_cpu(),
+            ),
+            _ => (
+                format!("{of_waiting} of all waiting is for Python code that runs and gives way when asked."),
+                "processes, subinterpreters, or a free-threaded build.".to_owned(),
+            ),
+        };
+        let mut figures = vec![
+            ("held", self.gil.held),
+            ("waiters_mean", self.waiting.waiters),
+            ("share_of_waiting", Estimate { mean: share, ci95: self.uncertainty(kind) }),
+        ];
+        if kind == Kind::GilHogged {
+            let longest = self.waiting.long_holds.iter().map(|hold| hold.duration_s).fold(0.0, f64::max);
+            figures.push(("long_holds", exact(self.waiting.long_holds.len() as f64)));
+            figures.push(("longest_hold_s", exact(longest)));
+        }
+        if kind == Kind::CpuStarved {
+            figures.push(("starved_s", exact(self.waiting.starved_s)));
+        }
+        Verdict::new(kind, summary, &[advice]).with(figures)
+    }
+
+    fn hogged(&self, of_waiting: &str) -> (String, String) {
+        let long = &self.waiting.long_holds;
+        let longest = long.iter().map(|hold| hold.duration_s).fold(0.0, f64::max);
+        let holds = format!("{} long hold{}, longest {}", long.len(), plural(long.len()), time(longest));
+        match self.most_to_blame(|causes| causes.hogged_s) {
+            Some((frame, share, _)) if share >= MOST => (
+                format!(
+                    "{of_waiting} of all waiting is for calls that do not release the GIL, {} of that for {} \
+                     ({holds}).",
+                    percent(share),
+                    frame.place()
+                ),
+                format!("move {} to a process, or use a build of it that releases the GIL.", frame.function),
+            ),
+            _ => (
+                format!("{of_waiting} of all waiting is for calls that do not release the GIL ({holds})."),
+                "move the calls of the long holds to a process, or have them release the GIL.".to_owned(),
+            ),
+        }
+    }
+
+    fn stalled(&self, of_waiting: &str) -> (String, String) {
+        let waiting = format!("{of_waiting} of all waiting is for a holder that is blocked");
+        let Some((frame, share, syscall)) = self.most_to_blame(|causes| causes.stalled_s) else {
+            return (waiting + ".", "release the GIL around the calls that block.".to_owned());
+        };
+        let call = syscall.map_or_else(String::new, |syscall| format!(" in {}", syscall.name()));
+        (
+            format!(
+                "{waiting} while it holds the GIL, {} of that{call} below {}.",
+                percent(share),
+                frame.place()
+            ),
+            format!("have {} release the GIL around that call, or move it to a process.", frame.function),
+        )
+    }
+
+    /// The innermost frame behind which there was most waiting of one cause, and its share of that.
+    fn most_to_blame(&self, of: impl Fn(&Causes) -> f64) -> Option<(&Frame, f64, Option<Syscall>)> {
+        let mut frames = HashMap::<&Frame, (f64, Option<Syscall>)>::new();
+        let mut total = 0.0;
+        for (stack, blame) in &self.waiting.blame {
+            total += of(&blame.inflicted);
+            if let Some(frame) = self.innermost(*stack) {
+                let entry = frames.entry(frame).or_default();
+                entry.0 += of(&blame.inflicted);
+                entry.1 = entry.1.or(blame.syscall);
+            }
+        }
+        let most = frames.into_iter().max_by(|(a, (x, _)), (b, (y, _))| {
+            x.total_cmp(y).then_with(|| (&b.function, b.line).cmp(&(&a.function, a.line)))
+        });
+        most.filter(|_| total > 0.0).map(|(frame, (seconds, syscall))| (frame, seconds / total, syscall))
+    }
+
+    fn innermost(&self, stack: StackIndex) -> Option<&Frame> {
+        self.recording.stacks.frames(stack)?.next()
+    }
+
+    /// Half the width of the confidence interval of a cause's share of the waiting, the waiting as a whole taken as
+    /// it is.
+    fn uncertainty(&self, kind: Kind) -> Option<f64> {
+        let gil = &self.recording.gils[self.place];
+        let mut means = BatchMeans::new(gil.runs.ticks().len());
+        for (span, run) in gil.runs.iter() {
+            let is_held = matches!(run.holder, Holder::Thread { .. });
+            for tick in span {
+                let seconds = self.times.seconds(&(tick..tick + 1));
+                let causes = self.ticks.causes(tick, is_held, seconds);
+                let of_kind = match kind {
+                    Kind::GilHogged => causes.hogged_s,
+                    Kind::GilStalled => causes.stalled_s,
+                    Kind::CpuStarved => causes.starved_s,
+                    _ => causes.shared_s + causes.between_s,
+                };
+                means.add(if seconds > 0.0 { of_kind / seconds } else { 0.0 }, seconds);
+            }
+        }
+        let width = means.estimate().ci95? / self.waiting.waiters.mean.max(f64::MIN_POSITIVE);
+        Some(width.min(1.0))
+    }
+
+    /// What a process does in which hardly anybody waits for the GIL.
+    fn where_time_goes(&self) -> Verdict {
+        let held = self.gil.held;
+        let held_s = held.mean * self.times.total_s();
+        let starved = if held_s > 0.0 { (self.waiting.starved_s / held_s).min(1.0) } else { 0.0 };
+        let waits = match self.waiting.waiters.mean {
+            few if few < 0.05 => "hardly anybody waits for it".to_owned(),
+            waiters => format!("{waiters:.1} threads wait for it"),
+        };
+        let figures = [
+            ("held", held),
+            ("waiters_mean", self.waiting.waiters),
+            ("native_mean", unsure(self.native)),
+            ("blocked_mean", unsure(self.blocked)),
+        ];
+        let (kind, summary, advice) = match () {
+            () if held.mean >= IDLE && starved >= STARVED => (
+                Kind::CpuStarved,
+                format!(
+                    "the holder of the GIL is ready to run but has no CPU for {} of that time{}.",
+                    percent(starved),
+                    self.throttling()
+                ),
+                self.more_cpu(),
+            ),
+            () if self.native >= NATIVE_THREADS && self.native > held.mean => (
+                Kind::NativeBound,
+                format!(
+                    "{} at a time run C code that has released the GIL, which is held {} of the time.",
+                    count(self.native),
+                    percent(held.mean)
+                ),
+                "more threads and CPUs: this scales.".to_owned(),
+            ),
+            () if held.mean >= MOSTLY_HELD => (
+                Kind::SingleThread,
+                format!(
+                    "the GIL is held {} of the time and {waits}: it is not what limits this process.",
+                    percent(held.mean)
+                ),
+                "the flame graph says what the holder executes.".to_owned(),
+            ),
+            () if held.mean + self.native < IDLE => (
+                Kind::Idle,
+                format!("hardly anything runs: the GIL is held {} of the time.", percent(held.mean)),
+                "whoever should give this process work, or what it waits for.".to_owned(),
+            ),
+            () => (
+                Kind::IoBound,
+                format!(
+                    "threads are mostly blocked and the GIL mostly free: held {} of the time, {waits}.",
+                    percent(held.mean)
+                ),
+                "the system calls that threads are blocked in; the GIL is no problem here.".to_owned(),
+            ),
+        };
+        let verdict = Verdict::new(kind, summary, &[advice]).with([("starved", unsure(starved))]);
+        verdict.with(figures)
+    }
+
+    fn free_threaded(&self) -> Verdict {
+        Verdict::new(
+            Kind::FreeThreaded,
+            format!("there is no GIL: {} run Python at a time.", count(self.parallel)),
+            &[],
+        )
+        .with([("parallel_mean", unsure(self.parallel)), ("native_mean", unsure(self.native))])
+    }
+
+    /// What the cgroup's quota did, if it did anything.
+    fn throttling(&self) -> String {
+        let throttled = self.recording.throttling.filter(|it| it.throttled_periods > 0);
+        throttled.map_or_else(String::new, |it| {
+            let quota = it.quota_cpus.map_or_else(String::new, |cpus| format!(" of {cpus:.2} CPUs"));
+            format!(", held back by its cgroup's quota{quota} for {}", time(it.throttled.as_secs_f64()))
+        })
+    }
+
+    fn more_cpu(&self) -> String {
+        match self.recording.throttling.is_some_and(|it| it.throttled_periods > 0) {
+            true => "a higher CPU quota for its cgroup (the container's CPU limit).".to_owned(),
+            false => "more CPU: others compete with this process for it.".to_owned(),
+        }
+    }
+}
+
+/// Known exactly, or as exactly as the ticks tell.
+fn exact(mean: f64) -> Estimate {
+    Estimate { mean, ci95: Some(0.0) }
+}
+
+/// With an uncertainty that is not computed.
+fn unsure(mean: f64) -> Estimate {
+    Estimate { mean, ci95: None }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+fn count(threads: f64) -> String {
+    format!("{threads:.1} threads")
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn time(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds:.1} s") }
+}
