@@ -7,6 +7,7 @@
 
 mod columns;
 mod holds;
+mod looks;
 mod statistics;
 mod ticks;
 mod verdict;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub use columns::{Column, columns};
 pub use holds::{HoldLength, HoldLengths, LONG_HOLD_INTERVALS, LongHold};
+pub use looks::{Looks, Usual};
 pub use statistics::Estimate;
 pub use verdict::{Figure, Kind, Verdict};
 pub use waiting::{Blame, Causes, Pair};

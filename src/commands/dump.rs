@@ -1,4 +1,4 @@
-//! `gilspy dump`: every thread's stack once, and who held the GIL in many looks.
+//! `gilspy dump`: what every thread does, its stack, and who held the GIL in many looks.
 
 use std::io::Write;
 use std::time::Duration;
@@ -6,13 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use super::attach::{Attached, attach, pauser};
+use super::record::{take_over, take_over_new};
+use crate::analysis::Looks;
 use crate::cli::DumpArgs;
-use crate::recording::ThreadIndex;
 use crate::recording::snapshot::{
     GilSnapshot, HolderSnapshot, InterpreterSnapshot, Snapshot, ThreadSnapshot,
 };
+use crate::recording::{Recorder, Target, ThreadIndex, ThreadState};
 use crate::render::dump;
-use crate::sample::{GilSample, Holder, StackTable};
+use crate::sample::{GilSample, Holder, StackIndex, StackTable};
 use crate::sampler::{Clock, KnownThread, Sampler, Wakeup};
 use crate::target::memory::{ReadError, ReadMemory};
 use crate::target::pause::Pauser;
@@ -29,7 +31,7 @@ pub(super) fn run(args: &DumpArgs) -> Result<u8> {
     let Attached { process, mut sampler, target } = attach(args.pid)?;
     let time = jiff::Timestamp::now();
     let pauser = pauser(&args.pausing, args.pid)?;
-    let interpreters = look(&mut sampler, pauser.as_ref()).map_err(|error| match error {
+    let interpreters = look(&mut sampler, &target, pauser.as_ref()).map_err(|error| match error {
         ReadError::Gone => anyhow!("pid {} ended while gilspy was looking at it", args.pid),
         ReadError::Denied => process.denied().into(),
         other => anyhow!("pid {} cannot be read any more: {other}", args.pid),
@@ -52,31 +54,40 @@ pub(super) fn run(args: &DumpArgs) -> Result<u8> {
 
 fn look<M: ReadMemory>(
     sampler: &mut Sampler<M>,
+    target: &Target,
     pauser: Option<&Pauser>,
 ) -> Result<Vec<InterpreterSnapshot>, ReadError> {
     let mut gils = vec![GilSnapshot::default(); sampler.gils().len()];
+    let mut recorder = Recorder::new(target.clone(), LOOKS_HZ, true);
     let mut clock = Clock::start(LOOKS_HZ);
+    take_over(&mut recorder, sampler, Timestamp::START);
     while clock.now() < Timestamp::from_duration_since_start(SPAN) {
         let Wakeup::Tick(at) = clock.wait(|_| false) else {
             break;
         };
         let _paused = pauser.and_then(Pauser::pause);
-        for (place, gil) in gils.iter_mut().enumerate() {
-            let sample = sampler.tick(place)?;
+        let (samples, threads) = sampler.tick_all()?;
+        recorder.add(at, 1, samples, threads);
+        let samples = samples.to_vec();
+        take_over_new(&mut recorder, sampler, at);
+        for (gil, sample) in gils.iter_mut().zip(&samples) {
             gil.span = Duration::from_nanos(at.as_nanos());
-            count(gil, &sample, sampler.stacks());
+            count(gil, sample, sampler.stacks());
         }
     }
     let _paused = pauser.and_then(Pauser::pause);
     sampler.refresh()?;
-    for gil in &mut gils {
+    let looks = Looks::of(recorder.so_far());
+    for (place, gil) in gils.iter_mut().enumerate() {
         gil.held_by.sort_by_key(|(_, looks)| std::cmp::Reverse(*looks));
+        gil.waiting = looks.waiting(place);
         for (holder, _) in &mut gil.held_by {
             let known = &sampler.threads().all()[holder.index.0 as usize];
             (holder.tid, holder.name) = (known.tid, known.name.clone());
+            holder.since = looks.in_same_call(holder.index);
         }
     }
-    interpreters(sampler, &gils)
+    interpreters(sampler, &gils, &looks)
 }
 
 /// Takes one look into account.
@@ -104,7 +115,8 @@ fn count(gil: &mut GilSnapshot, sample: &GilSample, stacks: &StackTable) {
 
 fn holder(gil: &mut GilSnapshot, index: ThreadIndex) -> &mut (HolderSnapshot, u32) {
     let place = gil.held_by.iter().position(|(holder, _)| holder.index == index).unwrap_or_else(|| {
-        gil.held_by.push((HolderSnapshot { index, tid: None, name: None, frames: Vec::new() }, 0));
+        let holder = HolderSnapshot { index, tid: None, name: None, frames: Vec::new(), since: None };
+        gil.held_by.push((holder, 0));
         gil.held_by.len() - 1
     });
     &mut gil.held_by[place]
@@ -113,11 +125,12 @@ fn holder(gil: &mut GilSnapshot, index: ThreadIndex) -> &mut (HolderSnapshot, u3
 fn interpreters<M: ReadMemory>(
     sampler: &mut Sampler<M>,
     gils: &[GilSnapshot],
+    looks: &Looks<'_>,
 ) -> Result<Vec<InterpreterSnapshot>, ReadError> {
     let mut found = Vec::new();
     for (place, gil) in gils.iter().enumerate() {
         for interpreter in sampler.gils()[place].interpreters.clone() {
-            let threads = threads(sampler, interpreter.id, gil)?;
+            let threads = threads(sampler, interpreter.id, gil, looks)?;
             found.push(InterpreterSnapshot { id: interpreter.id, gil: gil.clone(), threads });
         }
     }
@@ -125,11 +138,13 @@ fn interpreters<M: ReadMemory>(
     Ok(found)
 }
 
-/// The threads that an interpreter has now. The holder's stack is the one it had while it held the GIL.
+/// The threads that an interpreter has now, each with the stack that it had in most looks' state. The holder's is the
+/// one it had while it held the GIL.
 fn threads<M: ReadMemory>(
     sampler: &mut Sampler<M>,
     interpreter: i64,
     gil: &GilSnapshot,
+    looks: &Looks<'_>,
 ) -> Result<Vec<ThreadSnapshot>, ReadError> {
     let known: Vec<(ThreadIndex, KnownThread)> = (sampler.threads().all().iter().enumerate())
         .filter(|(_, known)| known.is_alive && known.interpreter == interpreter)
@@ -137,11 +152,17 @@ fn threads<M: ReadMemory>(
         .collect();
     let mut threads = Vec::new();
     for (index, known) in known {
-        let held = gil.holder().filter(|(holder, _)| holder.index == index && !holder.frames.is_empty());
+        let is_holder = gil.holder().is_some_and(|(holder, _)| holder.index == index);
+        let usual = looks.usual(index, is_holder);
+        let has_gil = matches!(usual.state, ThreadState::Hold | ThreadState::Stall(_));
+        let held = gil.holder().filter(|(holder, _)| has_gil && is_holder && !holder.frames.is_empty());
         let frames = match held {
             Some((holder, _)) => Some(holder.frames.clone()),
             None => {
-                let stack = sampler.stack(index)?;
+                let stack = match usual.stack {
+                    StackIndex::UNKNOWN => sampler.stack(index)?,
+                    stack => stack,
+                };
                 sampler.stacks().frames(stack).map(|frames| frames.cloned().collect())
             }
         };
@@ -150,6 +171,12 @@ fn threads<M: ReadMemory>(
             tid: known.tid,
             namespace_tid: known.namespace_tid,
             name: known.name,
+            state: usual.state,
+            since: usual.since,
+            waits_for: looks.waits_for(index).map(|holder| {
+                let holder = &sampler.threads().all()[holder.0 as usize];
+                (holder.name.clone(), holder.tid)
+            }),
             frames,
         });
     }

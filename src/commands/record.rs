@@ -16,8 +16,8 @@ use crate::recording::{Closing, Ending, Recorder, Recording, Thread, ThreadIndex
 use crate::render::summary;
 use crate::sampler::{Clock, Exceeded, KnownThread, NativeThreads, Overhead, Sampler, Wakeup, own_cpu};
 use crate::target::cgroup::CpuGroups;
-use crate::target::memory::ReadError;
 use crate::target::memory::live::LiveMemory;
+use crate::target::memory::{ReadError, ReadMemory};
 use crate::target::pause::Pauser;
 use crate::target::process::Process;
 use crate::units::{Pid, Timestamp};
@@ -189,7 +189,7 @@ fn tick(
 
 /// Takes over what the sampler knows about interpreters and threads; threads that have ended stay as they
 /// were.
-fn take_over(recorder: &mut Recorder, sampler: &Sampler<LiveMemory>, at: Timestamp) {
+pub(super) fn take_over(recorder: &mut Recorder, sampler: &Sampler<impl ReadMemory>, at: Timestamp) {
     for (gil, known) in sampler.gils().iter().enumerate() {
         recorder.set_interpreters(gil, known.interpreters.iter().map(|interpreter| interpreter.id));
     }
@@ -202,7 +202,7 @@ fn take_over(recorder: &mut Recorder, sampler: &Sampler<LiveMemory>, at: Timesta
 }
 
 /// Takes over the threads that turned up during a tick.
-fn take_over_new(recorder: &mut Recorder, sampler: &Sampler<LiveMemory>, at: Timestamp) {
+pub(super) fn take_over_new(recorder: &mut Recorder, sampler: &Sampler<impl ReadMemory>, at: Timestamp) {
     let met_before = recorder.so_far().threads.len();
     for (index, known) in sampler.threads().all().iter().enumerate().skip(met_before) {
         recorder.set_thread(ThreadIndex(index as u32), thread(known, at));

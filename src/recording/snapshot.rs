@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Frame, Target, ThreadIndex};
+use super::{Frame, Target, ThreadIndex, ThreadState};
 use crate::units::{NamespaceTid, Tid};
 
 /// One process, looked at for a moment.
@@ -44,6 +44,8 @@ pub struct GilSnapshot {
     pub held_by: Vec<(HolderSnapshot, u32)>,
     /// In how many looks nobody held it.
     pub free: u32,
+    /// How many threads waited for it in most looks.
+    pub waiting: u32,
     /// In how many looks it could not be read consistently.
     pub unknown: u32,
 }
@@ -59,6 +61,9 @@ pub struct HolderSnapshot {
     pub name: Option<String>,
     /// What it executed in the last look that saw it hold the GIL; empty where that could not be read.
     pub frames: Vec<Frame>,
+    /// For how long it has been executing that at least, as far as the looks tell; `None` where it was seen to do
+    /// something else since.
+    pub since: Option<Duration>,
 }
 
 /// One thread.
@@ -72,6 +77,13 @@ pub struct ThreadSnapshot {
     pub namespace_tid: Option<NamespaceTid>,
     /// Its name.
     pub name: Option<String>,
+    /// What it did in most looks.
+    pub state: ThreadState,
+    /// For how long it has been doing that at least, as far as the looks tell; `None` where it did something else in
+    /// the last one.
+    pub since: Option<Duration>,
+    /// Who held the GIL most while it waited for that.
+    pub waits_for: Option<(Option<String>, Option<Tid>)>,
     /// Its stack, innermost call first; `None` where it could not be read consistently.
     pub frames: Option<Vec<Frame>>,
 }

@@ -1,12 +1,17 @@
 //! `gilspy dump`: a snapshot as text for a terminal, or as JSON.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
 use crate::recording::snapshot::{GilSnapshot, InterpreterSnapshot, Snapshot, ThreadSnapshot, label};
-use crate::recording::{Frame, Target};
+use crate::recording::{Frame, Target, ThreadState};
 use crate::text::visible;
 use crate::units::{NamespaceTid, Tid};
+
+/// The shortest stay in a state that is worth a word.
+const WORTH_SAYING: Duration = Duration::from_millis(2);
 
 /// The widest column of function names; longer names push their file to the right.
 const WIDEST_FUNCTION: usize = 40;
@@ -24,7 +29,7 @@ pub fn text(snapshot: &Snapshot, holder_only: bool) -> String {
         text.push_str(&gil_sentence(&interpreter.gil));
         text.push('\n');
         match holder_only {
-            true => text.push_str(&holder(&interpreter.gil)),
+            true => text.push_str(&holder(interpreter)),
             false => text.push_str(&threads(interpreter)),
         }
     }
@@ -56,31 +61,81 @@ fn gil_sentence(gil: &GilSnapshot) -> String {
     if gil.free > 0 && gil.holder().is_some() {
         sentence.push_str(&format!(", free in {}", gil.free));
     }
+    match gil.waiting {
+        0 => {}
+        1 => sentence.push_str("; 1 thread waits"),
+        waiting => sentence.push_str(&format!("; {waiting} threads wait")),
+    }
     if gil.unknown > 0 && gil.unknown < gil.looks {
         sentence.push_str(&format!(", unknown in {}", gil.unknown));
     }
     sentence + "."
 }
 
-fn holder(gil: &GilSnapshot) -> String {
-    let Some((holder, _)) = gil.holder() else {
+fn holder(interpreter: &InterpreterSnapshot) -> String {
+    let Some((holder, _)) = interpreter.gil.holder() else {
         return String::new();
     };
-    format!("\n{}  holds the GIL\n{}", named(&holder.name, holder.tid), stack(Some(&holder.frames)))
+    let thread = interpreter.threads.iter().find(|thread| thread.index == holder.index);
+    let state = match thread.map(|thread| thread.state) {
+        Some(state @ ThreadState::Stall(_)) => state,
+        _ => ThreadState::Hold,
+    };
+    let since = holder.since.filter(|since| *since >= WORTH_SAYING);
+    let since =
+        since.map_or_else(String::new, |since| format!(", in the same call for at least {}", ms(since)));
+    let (name, frames) = (named(&holder.name, holder.tid), stack(Some(&holder.frames)));
+    format!("\n{name}  {}{since}\n{frames}", state_words(state))
 }
 
 fn threads(interpreter: &InterpreterSnapshot) -> String {
     let mut text = String::new();
     for thread in &interpreter.threads {
-        let held = interpreter.gil.held_by.iter().find(|(holder, _)| holder.index == thread.index);
-        let mark = match held {
-            Some((_, looks)) => format!("  held the GIL in {looks} of {} looks", interpreter.gil.looks),
-            None => String::new(),
-        };
-        text.push_str(&format!("\n{}{mark}\n", named(&thread.name, thread.tid)));
+        text.push_str(&format!("\n{}  {}\n", named(&thread.name, thread.tid), doing(thread)));
         text.push_str(&stack(thread.frames.as_deref()));
     }
     text
+}
+
+/// What a thread does, for how long already, and for whom it waits.
+fn doing(thread: &ThreadSnapshot) -> String {
+    let mut text = state_words(thread.state);
+    if let Some(since) = thread.since.filter(|since| *since >= WORTH_SAYING) {
+        text.push_str(&format!(", for at least {}", ms(since)));
+    }
+    if let (ThreadState::Wait { .. }, Some((name, tid))) = (thread.state, &thread.waits_for) {
+        text.push_str(&format!(", for {}", named(name, *tid)));
+    }
+    text
+}
+
+/// A state, with the system call that a thread is blocked in.
+fn state_words(state: ThreadState) -> String {
+    let name = state_name(state);
+    match state {
+        ThreadState::Stall(Some(call)) | ThreadState::Blocked(Some(call)) => {
+            format!("{name} in {}", call.name())
+        }
+        ThreadState::Stall(None) | ThreadState::Blocked(None) => format!("{name} outside of system calls"),
+        _ => name.to_owned(),
+    }
+}
+
+/// Its name, as in `docs/reading-the-results.md`.
+fn state_name(state: ThreadState) -> &'static str {
+    match state {
+        ThreadState::Hold => "hold",
+        ThreadState::Stall(_) => "stall",
+        ThreadState::Wait { .. } => "wait",
+        ThreadState::Native => "native",
+        ThreadState::Blocked(_) => "blocked",
+        ThreadState::Parallel => "parallel",
+        ThreadState::Unknown => "unknown",
+    }
+}
+
+fn ms(duration: Duration) -> String {
+    format!("{:.0} ms", duration.as_secs_f64() * 1000.0)
 }
 
 fn named(name: &Option<String>, tid: Option<Tid>) -> String {
@@ -165,14 +220,15 @@ struct HeldBy {
     looks: u32,
 }
 
-/// What is not measured yet (state, syscall) is null.
 #[derive(Serialize)]
 struct Thread<'a> {
     tid: Option<Tid>,
     namespace_tid: Option<NamespaceTid>,
     name: Option<&'a str>,
-    state: Option<&'static str>,
-    syscall: Option<&'static str>,
+    state: &'static str,
+    syscall: Option<String>,
+    since_ms: Option<f64>,
+    waits_for_tid: Option<Tid>,
     frames: &'a [Frame],
 }
 
@@ -210,8 +266,18 @@ impl<'a> Thread<'a> {
             tid: thread.tid,
             namespace_tid: thread.namespace_tid,
             name: thread.name.as_deref(),
-            state: None,
-            syscall: None,
+            state: state_name(thread.state),
+            syscall: match thread.state {
+                ThreadState::Stall(call) | ThreadState::Blocked(call) => {
+                    call.map(|call| call.name().into_owned())
+                }
+                _ => None,
+            },
+            since_ms: thread.since.map(|since| since.as_secs_f64() * 1000.0),
+            waits_for_tid: match thread.state {
+                ThreadState::Wait { .. } => thread.waits_for.as_ref().and_then(|(_, tid)| *tid),
+                _ => None,
+            },
             frames: thread.frames.as_deref().unwrap_or_default(),
         }
     }
