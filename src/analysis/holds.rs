@@ -126,15 +126,14 @@ fn long_hold(
 ) -> LongHold {
     let all = || hold.ticks.clone();
     let stalled: u64 =
-        all().filter(|&tick| ticks.is_stalled(tick)).map(|tick| times.periods(&(tick..tick + 1))).sum();
-    let inflicted: f64 =
-        all().map(|tick| f64::from(ticks.waiters(tick)) * times.seconds(&(tick..tick + 1))).sum();
+        all().filter(|&tick| ticks.is_stalled(tick)).map(|tick| times.nanos(&(tick..tick + 1))).sum();
+    let inflicted: f64 = all().map(|tick| f64::from(ticks.waiters(tick)) * times.of_tick(tick)).sum();
     LongHold {
         ticks: all(),
         start: recording.ticks[hold.ticks.start].at,
         duration_s: length(recording, &hold.ticks).as_secs_f64(),
         thread: hold.thread,
-        stalled: stalled as f64 / times.periods(&hold.ticks).max(1) as f64,
+        stalled: stalled as f64 / times.nanos(&hold.ticks).max(1) as f64,
         waiters_max: all().map(|tick| ticks.waiters(tick)).max().unwrap_or(0),
         inflicted_s: inflicted,
         stack: most_seen(gil, times, &hold.ticks),
@@ -146,10 +145,10 @@ fn most_seen(gil: &GilTrack, times: &TickTimes, within: &Range<usize>) -> StackI
     for (ticks, run) in gil.runs.from(within.start).take_while(|(ticks, _)| ticks.start < within.end) {
         if let Holder::Thread { stack, .. } = run.holder {
             let ticks = ticks.start.max(within.start)..ticks.end.min(within.end);
-            *seen.entry(stack).or_default() += times.periods(&ticks);
+            *seen.entry(stack).or_default() += times.nanos(&ticks);
         }
     }
-    let most = seen.into_iter().max_by_key(|&(stack, periods)| (periods, std::cmp::Reverse(stack)));
+    let most = seen.into_iter().max_by_key(|&(stack, nanos)| (nanos, std::cmp::Reverse(stack)));
     most.map_or(StackIndex::UNKNOWN, |(stack, _)| stack)
 }
 

@@ -1,9 +1,7 @@
 //! Numbers out of a recording: shares, rates, who waits for whom, and what that comes to.
 //!
-//! A share is of ticks. Ticks fall at random moments, one a period, so the share of ticks that saw
-//! something estimates the share of time it took, where each tick stands for its part of the time
-//! ([`Tick::weight`](crate::recording::Tick)); ticks whose state could not be read stay in the
-//! denominator, as `unknown`.
+//! A share is of time: each tick stands for the time around it, up to half-way to its neighbours. Ticks whose state
+//! could not be read stay in the denominator, as `unknown`; time that no tick is near to does not.
 
 mod columns;
 mod holds;
@@ -163,21 +161,21 @@ fn analyse(
     ticks: &mut GilTicks,
 ) -> GilAnalysis {
     let life = gil.runs.ticks();
-    let total = times.periods(&life).max(1) as f64;
+    let total = times.nanos(&life).max(1) as f64;
     let mut threads = HashMap::<ThreadIndex, u64>::new();
     let (mut free, mut unknown) = (0_u64, 0_u64);
     let mut held = BatchMeans::new(life.len());
     for (span, run) in gil.runs.iter() {
-        let periods = times.periods(&span);
+        let nanos = times.nanos(&span);
         match run.holder {
-            Holder::Thread { thread, .. } => *threads.entry(thread).or_default() += periods,
-            Holder::Nobody => free += periods,
-            Holder::Unknown => unknown += periods,
+            Holder::Thread { thread, .. } => *threads.entry(thread).or_default() += nanos,
+            Holder::Nobody => free += nanos,
+            Holder::Unknown => unknown += nanos,
             Holder::Disabled => {}
         }
         let is_held = if matches!(run.holder, Holder::Thread { .. }) { 1.0 } else { 0.0 };
         for tick in span {
-            held.add(is_held, times.periods(&(tick..tick + 1)) as f64);
+            held.add(is_held, times.of_tick(tick));
         }
     }
     let (hold_lengths, long_holds) = holds::holds(recording, gil, times, ticks);
@@ -192,9 +190,9 @@ fn analyse(
         free: free as f64 / total,
         unknown: unknown as f64 / total,
         handovers_per_s: (seconds > 0.0).then(|| gil.handovers as f64 / seconds),
-        hold: threads.into_iter().map(|(thread, periods)| (thread, periods as f64 / total)).collect(),
+        hold: threads.into_iter().map(|(thread, nanos)| (thread, nanos as f64 / total)).collect(),
         carrier: carrier(recording, gil, times),
-        top_holders: top_holders(recording, &blame, total * times.period_s()),
+        top_holders: top_holders(recording, &blame, total / 1e9),
         hold_lengths,
         waiting: recording.sees_all_threads.then(|| Waiting {
             waiters: waiters(ticks, times, &life),
@@ -218,19 +216,18 @@ fn carrier(recording: &Recording, gil: &GilTrack, times: &TickTimes) -> Option<C
     let mut held = 0;
     for (span, run) in gil.runs.iter() {
         let Holder::Thread { thread, stack } = run.holder else { continue };
-        let periods = times.periods(&span);
-        held += periods;
+        let nanos = times.nanos(&span);
+        held += nanos;
         if let Some(frame) = recording.stacks.frames(stack).and_then(|mut frames| frames.next()) {
-            *functions.entry((&frame.function, &frame.file)).or_default().entry(thread).or_default() +=
-                periods;
+            *functions.entry((&frame.function, &frame.file)).or_default().entry(thread).or_default() += nanos;
         }
     }
     let all = |threads: &HashMap<ThreadIndex, u64>| threads.values().sum::<u64>();
     let ((function, file), threads) =
         functions.into_iter().max_by_key(|(name, threads)| (all(threads), *name))?;
-    let periods = all(&threads);
-    let takes_part = |of_thread: &&u64| **of_thread as f64 >= periods as f64 * TAKES_PART;
-    let share = periods as f64 / held as f64;
+    let nanos = all(&threads);
+    let takes_part = |of_thread: &&u64| **of_thread as f64 >= nanos as f64 * TAKES_PART;
+    let share = nanos as f64 / held as f64;
     (share >= CARRIES).then(|| Carrier {
         function: Arc::clone(function),
         file: Arc::clone(file),
@@ -242,7 +239,7 @@ fn carrier(recording: &Recording, gil: &GilTrack, times: &TickTimes) -> Option<C
 fn waiters(ticks: &GilTicks, times: &TickTimes, life: &Range<usize>) -> Estimate {
     let mut means = BatchMeans::new(life.len());
     for tick in life.clone() {
-        means.add(f64::from(ticks.waiters(tick)), times.periods(&(tick..tick + 1)) as f64);
+        means.add(f64::from(ticks.waiters(tick)), times.of_tick(tick));
     }
     means.estimate()
 }
@@ -287,12 +284,12 @@ fn threads(recording: &Recording, gils: &[GilAnalysis], times: &TickTimes) -> Ve
 }
 
 fn states(track: &ThreadTrack, times: &TickTimes) -> States {
-    let mut periods = HashMap::<Discriminant<ThreadState>, u64>::new();
+    let mut nanos = HashMap::<Discriminant<ThreadState>, u64>::new();
     for (span, run) in track.runs.iter() {
-        *periods.entry(discriminant(&run.state)).or_default() += times.periods(&span);
+        *nanos.entry(discriminant(&run.state)).or_default() += times.nanos(&span);
     }
-    let total = times.periods(&track.runs.ticks()).max(1) as f64;
-    let share = |state: ThreadState| periods.get(&discriminant(&state)).copied().unwrap_or(0) as f64 / total;
+    let total = times.nanos(&track.runs.ticks()).max(1) as f64;
+    let share = |state: ThreadState| nanos.get(&discriminant(&state)).copied().unwrap_or(0) as f64 / total;
     States {
         hold: share(ThreadState::Hold),
         stall: share(ThreadState::Stall(None)),

@@ -298,7 +298,7 @@ impl Evidence<'_> {
         for (span, run) in gil.runs.iter() {
             let is_held = matches!(run.holder, Holder::Thread { .. });
             for tick in span {
-                let seconds = self.times.seconds(&(tick..tick + 1));
+                let seconds = self.times.of_tick(tick);
                 let causes = self.ticks.causes(tick, is_held, seconds);
                 let of_kind = match kind {
                     Kind::GilHogged => causes.hogged_s,

@@ -102,7 +102,7 @@ impl GilTicks {
     /// Puts time without a CPU, which was over at some tick, into the ticks before.
     fn starve(&mut self, recording: &Recording, times: &TickTimes, over: usize, mut seconds: f64) {
         for tick in (0..over.min(recording.ticks.len())).rev() {
-            let room = times.seconds(&(tick..tick + 1)) - f64::from(self.starved_s[tick]);
+            let room = times.of_tick(tick) - f64::from(self.starved_s[tick]);
             let part = seconds.min(room.max(0.0));
             self.starved_s[tick] += part as f32;
             seconds -= part;
@@ -199,7 +199,7 @@ pub(super) fn blame(
             blame.held_s += times.seconds(&span);
         }
         for tick in span {
-            let seconds = times.seconds(&(tick..tick + 1));
+            let seconds = times.of_tick(tick);
             blame.inflicted = blame.inflicted.plus(ticks.causes(tick, stack.is_some(), seconds));
             blame.syscall = blame.syscall.or(ticks.syscall(tick));
         }
@@ -261,7 +261,7 @@ pub(super) fn headroom(recording: &Recording, gils: &[GilTicks], times: &TickTim
             });
             most = most.max(ticks.waiters(tick) + u32::from(is_held));
         }
-        needed += times.seconds(&(tick..tick + 1)) / f64::from(most.min(recording.cpus.max(1)));
+        needed += times.of_tick(tick) / f64::from(most.min(recording.cpus.max(1)));
     }
     (needed > 0.0).then(|| total / needed)
 }

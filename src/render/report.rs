@@ -303,8 +303,8 @@ impl<'a> ThreadFigures<'a> {
         ThreadFigures {
             tid: thread.tid,
             name: thread.name.as_deref(),
-            cpu_s: sees_all.then(|| thread.track.times.cpu.as_secs_f64()),
-            runqueue_s: sees_all.then(|| thread.track.times.run_queue.as_secs_f64()),
+            cpu_s: sees_all.then_some(thread.track.times.cpu.as_secs_f64()),
+            runqueue_s: sees_all.then_some(thread.track.times.run_queue.as_secs_f64()),
             waited_s: sees_all.then_some(of_thread.waited_s),
             inflicted_s: sees_all.then_some(of_thread.inflicted_s),
             states: StateShares {

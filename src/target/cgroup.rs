@@ -26,7 +26,7 @@ impl CpuGroups {
         let process = procfs::process::Process::new(pid.raw()).ok()?;
         let groups = process.cgroups().ok()?;
         let mounts = procfs::process::Process::myself().and_then(|me| me.mountinfo()).ok()?;
-        let found = groups.into_iter().find_map(|group| {
+        groups.into_iter().find_map(|group| {
             // Version 2 has one hierarchy, without a name (Linux Documentation/admin-guide/cgroup-v2.rst).
             let is_v2 = group.hierarchy == 0;
             if !is_v2 && !group.controllers.iter().any(|controller| controller == "cpu") {
@@ -38,8 +38,7 @@ impl CpuGroups {
             })?;
             let groups = Self::along(&mount.mount_point, &mount.root, &group.pathname);
             (!groups.groups.is_empty()).then_some(groups)
-        });
-        found
+        })
     }
 
     /// The groups from `path` up to the root of the hierarchy that is mounted.
