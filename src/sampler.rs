@@ -11,6 +11,8 @@ mod stacks;
 mod threads;
 mod watches;
 
+use std::time::Instant;
+
 pub use clock::{Clock, Wakeup};
 pub use native::NativeThreads;
 pub use overhead::{Exceeded, Overhead, own_cpu};
@@ -46,6 +48,7 @@ pub struct Sampler<M> {
     stacks: Stacks,
     stack: Vec<RawFrame>,
     watches: Watches,
+    ticked_at: Option<Instant>,
     thread_samples: Vec<ThreadSample>,
     gil_samples: Vec<GilSample>,
 }
@@ -99,6 +102,7 @@ impl<M: ReadMemory> Sampler<M> {
             stacks: Stacks::default(),
             stack: Vec::new(),
             watches: Watches::default(),
+            ticked_at: None,
             thread_samples: Vec::new(),
             gil_samples: Vec::new(),
         };
@@ -213,6 +217,8 @@ impl<M: ReadMemory> Sampler<M> {
         // What the kernel says comes first: a thread that runs in between has a stack that is newer.
         self.watches.look();
         self.tick_gils()?;
+        let now = Instant::now();
+        let gap = now.saturating_duration_since(self.ticked_at.replace(now).unwrap_or(now));
         let mut watches = std::mem::take(&mut self.watches);
         self.thread_samples.clear();
         for watched in watches.iter_mut() {
@@ -227,7 +233,8 @@ impl<M: ReadMemory> Sampler<M> {
             let known = &self.threads.all()[watched.thread.0 as usize];
             let layout = &self.located.layout;
             let is_attached = || self.readers.get(&known.thread_state)?.thread(layout)?.is_attached;
-            let gils = Gils { known: &self.gils, samples: &self.gil_samples, size: layout.gil.size };
+            let gils =
+                Gils { known: &self.gils, samples: &self.gil_samples, size: layout.gil.size, now, gap };
             let state = watched.state(known.interpreter, is_attached, gils);
             let (thread, times) = (watched.thread, watched.times());
             self.thread_samples.push(ThreadSample { thread, state, stack, times });

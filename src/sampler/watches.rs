@@ -1,6 +1,8 @@
 //! Every thread at every tick: what the kernel says of it, what it was doing, and its stack, which is read
 //! again only when the thread has run.
 
+use std::time::{Duration, Instant};
+
 use syscalls::Sysno;
 
 use super::{Gil, Threads};
@@ -27,6 +29,8 @@ pub(super) struct WatchedThread {
     times: Option<TaskTimes>,
     /// The GIL that it was last seen to wait for, and the GIL's count of handovers then.
     waited: Option<(u16, u64)>,
+    /// Since when it has been seen to hold a GIL, and the GIL's count of handovers since.
+    held: Option<(Instant, u64)>,
 }
 
 /// The GILs of a process, as one tick saw them.
@@ -36,6 +40,9 @@ pub(super) struct Gils<'a> {
     pub(super) samples: &'a [GilSample],
     /// Length of a GIL in memory.
     pub(super) size: u64,
+    /// When the tick was, and how long after the one before.
+    pub(super) now: Instant,
+    pub(super) gap: Duration,
 }
 
 impl Watches {
@@ -50,7 +57,7 @@ impl Watches {
             let thread = ThreadIndex(place as u32);
             if let Err(gap) = self.threads.binary_search_by_key(&thread, |watched| watched.thread) {
                 let watch = known.tid.map(|tid| Watch::new(pid, tid));
-                let new = WatchedThread { thread, watch, stack: None, times: None, waited: None };
+                let new = WatchedThread { thread, watch, stack: None, times: None, waited: None, held: None };
                 self.threads.insert(gap, new);
             }
         }
@@ -91,16 +98,26 @@ impl WatchedThread {
     ) -> ThreadState {
         let run_state = self.watch.as_ref().map_or(RunState::Unknown, Watch::state);
         let waits_for = gils.slept_on(run_state);
-        if gils.holds(self.thread) {
+        if let Some(number) = gils.held_by(self.thread) {
             self.waited = None;
+            if self.held.is_none_or(|(_, before)| before != number) {
+                self.held = Some((gils.now, number));
+            }
             let is_blocked = waits_for.is_none() && self.watch.as_ref().is_some_and(Watch::is_still_blocked);
             return if is_blocked { ThreadState::Stall(syscall(run_state)) } else { ThreadState::Hold };
         }
+        let held = self.held.take();
         if let Some(gil) = waits_for {
             self.waited = gils.samples[usize::from(gil)].switch_number.map(|number| (gil, number));
             return ThreadState::Wait { gil };
         }
-        let holder = gils.of(interpreter).map_or(Holder::Unknown, |sample| sample.holder);
+        let own = gils.of(interpreter);
+        let holder = own.map_or(Holder::Unknown, |gil| gils.samples[usize::from(gil)].holder);
+        if let (RunState::Running, Some(gil), Some((since, _))) = (run_state, own, held)
+            && gils.gave_way(gil, since)
+        {
+            self.waited = gils.samples[usize::from(gil)].switch_number.map(|number| (gil, number));
+        }
         match run_state {
             RunState::Unknown => ThreadState::Unknown,
             RunState::Running => match (self.still_waits(gils), holder) {
@@ -135,15 +152,30 @@ impl WatchedThread {
 }
 
 impl Gils<'_> {
-    fn holds(&self, wanted: ThreadIndex) -> bool {
+    /// The count of handovers of the GIL that a thread holds.
+    fn held_by(&self, wanted: ThreadIndex) -> Option<u64> {
         let is_holder =
-            |sample: &GilSample| matches!(sample.holder, Holder::Thread { thread, .. } if thread == wanted);
-        self.samples.iter().any(is_holder)
+            |sample: &&GilSample| matches!(sample.holder, Holder::Thread { thread, .. } if thread == wanted);
+        self.samples.iter().find(is_holder).map(|sample| sample.switch_number.unwrap_or(0))
     }
 
-    fn of(&self, interpreter: i64) -> Option<&GilSample> {
+    /// The GIL of an interpreter.
+    fn of(&self, interpreter: i64) -> Option<u16> {
         let shares = |gil: &Gil| gil.interpreters.iter().any(|known| known.id == interpreter);
-        self.samples.get(self.known.iter().position(shares)?)
+        let place = self.known[..self.samples.len()].iter().position(shares)?;
+        u16::try_from(place).ok()
+    }
+
+    /// Whether a thread that held a GIL since some moment and still runs has only just given way to another: then it
+    /// wants the GIL back, but may have to wait for a CPU before it can ask for it. One that has kept the GIL for a
+    /// switch interval has been asked to give way; one that calls C code without the GIL hardly ever keeps it so
+    /// long.
+    fn gave_way(&self, gil: u16, since: Instant) -> bool {
+        let Some(sample) = self.samples.get(usize::from(gil)) else { return false };
+        let Some(interval) = sample.switch_interval else { return false };
+        matches!(sample.holder, Holder::Thread { .. })
+            && self.gap <= interval / 2
+            && self.now.saturating_duration_since(since) >= interval * 4 / 5
     }
 
     /// The GIL on whose memory a thread sleeps in futex(2), as one does that waits for it.
