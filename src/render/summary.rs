@@ -168,15 +168,16 @@ fn table(recording: &Recording, analysis: &Analysis, place: usize, rows: usize) 
     }
     let shown = if threads.len() > rows { rows - usize::from(rows > 1) } else { threads.len() };
     let columns = Column::of(gil, recording.sees_all_threads);
-    let has_waiting = of_gil.waiting.as_ref().is_some_and(|waiting| !waiting.pairs.is_empty());
+    let has_waiting = threads[..shown].iter().any(|&index| waits_for(recording, of_gil, index).is_some());
+    let width = if columns.len() > 3 { 8 } else { 9 };
     let mut table = format!("\n{} {:>8}", pad("thread", NAME_WIDTH), "tid");
-    columns.iter().for_each(|column| table.push_str(&format!("{:>8}", column.title())));
+    columns.iter().for_each(|column| table.push_str(&format!("{:>width$}", column.title())));
     table.push_str(if has_waiting { "  waits for\n" } else { "\n" });
     for &index in &threads[..shown] {
         let thread = &recording.threads[index.0 as usize];
         let tid = thread.tid.map_or_else(|| "?".to_owned(), |tid| tid.to_string());
         table.push_str(&format!("{} {tid:>8}", pad(&visible(&thread.label()), NAME_WIDTH)));
-        columns.iter().for_each(|column| table.push_str(&share(column.of_thread(analysis, of_gil, index))));
+        columns.iter().for_each(|column| table.push_str(&share(column.of_thread(analysis, of_gil, index), width)));
         let waits_for = waits_for(recording, of_gil, index);
         table.push_str(waits_for.map_or_else(String::new, |name| format!("  {name}")).trim_end());
         table.push('\n');
@@ -187,7 +188,7 @@ fn table(recording: &Recording, analysis: &Analysis, place: usize, rows: usize) 
         for column in &columns {
             let sum = rest.iter().map(|&index| column.of_thread(analysis, of_gil, index)).sum();
             let is_sum = matches!(column, Column::Held | Column::Hold | Column::Stall);
-            table.push_str(&if is_sum { share(sum) } else { format!("{:>8}", "") });
+            table.push_str(&if is_sum { share(sum, width) } else { " ".repeat(width) });
         }
         table = table.trim_end().to_owned() + "\n";
     }
@@ -241,9 +242,9 @@ impl Column {
     }
 }
 
-/// Eight columns.
-fn share(share: f64) -> String {
-    if share > 0.0 { format!("{:>8}", percent(share)) } else { format!("{:>8}", "-") }
+/// So many columns.
+fn share(share: f64, width: usize) -> String {
+    if share > 0.0 { format!("{:>width$}", percent(share)) } else { format!("{:>width$}", "-") }
 }
 
 /// For whom a thread waits most, and for how long.
