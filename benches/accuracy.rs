@@ -212,6 +212,9 @@ impl Trace {
             times.end(before, time, start, end);
             times.state = Some(after);
             if after == State::Holds {
+                // Who held it until now has let it go, even if that was not traced.
+                let others = trace.threads.iter_mut().filter(|(other, _)| **other != tid);
+                others.for_each(|(_, times)| times.lose(time, start, end));
                 let is_handover = holder.replace(tid).is_some_and(|last| last != tid);
                 trace.handovers += f64::from(is_handover && (start..end).contains(&time));
             }
@@ -226,6 +229,13 @@ impl Trace {
 }
 
 impl Times {
+    fn lose(&mut self, now: f64, start: f64, end: f64) {
+        if self.state == Some(State::Holds) {
+            self.end(State::Holds, now, start, end);
+            self.state = Some(State::Neither);
+        }
+    }
+
     /// Adds what lies between the two moments of the stretch that ends now.
     fn end(&mut self, state: State, now: f64, start: f64, end: f64) {
         let (from, to) = (self.since.max(start), now.min(end));

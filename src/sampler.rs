@@ -19,7 +19,7 @@ pub use overhead::{Exceeded, Overhead, own_cpu};
 pub use threads::{KnownThread, Threads};
 
 use crate::cpython::frames::{Consistency, RawFrame, StackReader};
-use crate::cpython::gil::{GIL_BYTES, GilReading, GilState, gil_address};
+use crate::cpython::gil::{GIL_BYTES, GilReading, GilState, gil_address, musl_waiters};
 use crate::cpython::layout::GilLayout;
 use crate::cpython::locate::Located;
 use crate::cpython::threads::{Interpreter, ThreadHeader};
@@ -49,6 +49,8 @@ pub struct Sampler<M> {
     stack: Vec<RawFrame>,
     watches: Watches,
     ticked_at: Option<Instant>,
+    /// Where threads sleep that wait for a GIL, each with its place, in a program linked with musl.
+    musl_waiters: Vec<(u16, Address)>,
     thread_samples: Vec<ThreadSample>,
     gil_samples: Vec<GilSample>,
 }
@@ -103,6 +105,7 @@ impl<M: ReadMemory> Sampler<M> {
             stack: Vec::new(),
             watches: Watches::default(),
             ticked_at: None,
+            musl_waiters: Vec::new(),
             thread_samples: Vec::new(),
             gil_samples: Vec::new(),
         };
@@ -217,6 +220,7 @@ impl<M: ReadMemory> Sampler<M> {
         // What the kernel says comes first: a thread that runs in between has a stack that is newer.
         self.watches.look();
         self.tick_gils()?;
+        self.look_for_musl_waiters();
         let now = Instant::now();
         let gap = now.saturating_duration_since(self.ticked_at.replace(now).unwrap_or(now));
         let mut watches = std::mem::take(&mut self.watches);
@@ -233,14 +237,32 @@ impl<M: ReadMemory> Sampler<M> {
             let known = &self.threads.all()[watched.thread.0 as usize];
             let layout = &self.located.layout;
             let is_attached = || self.readers.get(&known.thread_state)?.thread(layout)?.is_attached;
-            let gils =
-                Gils { known: &self.gils, samples: &self.gil_samples, size: layout.gil.size, now, gap };
+            let gils = Gils {
+                known: &self.gils,
+                samples: &self.gil_samples,
+                size: layout.gil.size,
+                musl_waiters: &self.musl_waiters,
+                now,
+                gap,
+            };
             let state = watched.state(known.interpreter, is_attached, gils);
             let (thread, times) = (watched.thread, watched.times());
             self.thread_samples.push(ThreadSample { thread, state, stack, times });
         }
         self.watches = watches;
         Ok((&self.gil_samples, &self.thread_samples))
+    }
+
+    fn look_for_musl_waiters(&mut self) {
+        self.musl_waiters.clear();
+        if !self.located.is_musl {
+            return;
+        }
+        for (place, gil) in self.gils.iter().enumerate() {
+            let mut found = Vec::new();
+            musl_waiters(&self.memory, &self.located.layout.gil, gil.address, &mut found);
+            self.musl_waiters.extend(found.into_iter().map(|waiter| (place as u16, waiter)));
+        }
     }
 
     /// The stack with which a thread was just seen to hold a GIL.

@@ -251,7 +251,7 @@ fn top_holders(recording: &Recording, blame: &HashMap<StackIndex, Blame>, total_
         let line = lines.entry(innermost).or_default();
         line.held_s += more.held_s;
         line.inflicted = line.inflicted.plus(more.inflicted);
-        line.syscall = line.syscall.or(more.syscall);
+        line.syscall = line.syscall.max(more.syscall);
     }
     let mut lines: Vec<(Option<&Frame>, Blame)> = lines.into_iter().collect();
     let place =

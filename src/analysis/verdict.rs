@@ -212,7 +212,10 @@ impl Evidence<'_> {
             ),
             _ => (
                 format!("{of_waiting} of all waiting is for Python code that runs and gives way when asked."),
-                "processes, subinterpreters, or a free-threaded build.".to_owned(),
+                format!(
+                    "processes, subinterpreters or a free-threaded build{}.",
+                    self.most_held(" for code such as ")
+                ),
             ),
         };
         let mut figures = vec![
@@ -277,13 +280,19 @@ impl Evidence<'_> {
             if let Some(frame) = self.innermost(*stack) {
                 let entry = frames.entry(frame).or_default();
                 entry.0 += of(&blame.inflicted);
-                entry.1 = entry.1.or(blame.syscall);
+                entry.1 = entry.1.max(blame.syscall);
             }
         }
         let most = frames.into_iter().max_by(|(a, (x, _)), (b, (y, _))| {
             x.total_cmp(y).then_with(|| (&b.function, b.line).cmp(&(&a.function, a.line)))
         });
         most.filter(|_| total > 0.0).map(|(frame, (seconds, syscall))| (frame, seconds / total, syscall))
+    }
+
+    /// The code that held the GIL most.
+    fn most_held(&self, before: &str) -> String {
+        let frame = self.gil.top_holders.first().and_then(|top| top.frame.as_ref());
+        frame.map_or_else(String::new, |frame| format!("{before}{}", frame.place()))
     }
 
     fn innermost(&self, stack: StackIndex) -> Option<&Frame> {
@@ -353,7 +362,7 @@ impl Evidence<'_> {
                     "the GIL is held {} of the time and {waits}: it is not what limits this process.",
                     percent(held.mean)
                 ),
-                "the flame graph says what the holder executes.".to_owned(),
+                format!("the flame graph says what holds it{}.", self.most_held(", such as ")),
             ),
             () if held.mean + self.native < IDLE => (
                 Kind::Idle,

@@ -114,11 +114,35 @@ pub fn read_gil(
     Ok(GilReading::decode(&bytes, layout))
 }
 
+/// More threads than can usefully wait; a longer list is damaged or a trap.
+const MAX_WAITERS: usize = 4096;
+
+/// Where the threads sleep that wait for a GIL of a program linked with musl. With glibc that is inside of the GIL; in
+/// musl each waiter has a futex on its own stack, and the condition variable has a list of them (musl 1.2
+/// `src/thread/pthread_cond_timedwait.c`: `struct waiter`, whose `barrier` is slept on, and `_c_head`).
+///
+/// The list changes while it is read: a walk that fails is broken off, and what it found until then stays.
+pub fn musl_waiters(memory: &impl ReadMemory, layout: &GilLayout, gil: Address, found: &mut Vec<Address>) {
+    // `cond`, and after it and `mutex` `switch_cond` (48, 40 and 48 bytes, `include/alltypes.h.in`).
+    for cond in [gil + layout.switch_number + 8, gil + layout.switch_number + 8 + 48 + 40] {
+        let Ok(mut waiter) = memory.read_pointer(cond + 8) else { continue };
+        let most = found.len() + MAX_WAITERS;
+        while !waiter.is_null() && found.len() < most {
+            found.push(waiter + 20);
+            let Ok(next) = memory.read_pointer(waiter + 8) else { break };
+            waiter = next;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::cpython::layout;
     use crate::cpython::version::Version;
+    use crate::target::memory::Segment;
 
     fn reading(locked: i32, last_holder: u64) -> GilReading {
         let mut bytes = [0; GIL_BYTES];
@@ -142,6 +166,43 @@ mod tests {
         assert_eq!(reading(1, u64::MAX).state(), GilState::Unknown);
         assert_eq!(reading(-1, 0).state(), GilState::Unknown);
         assert!(!reading(-1, 0).is_plausible());
+    }
+
+    /// Memory of 64-bit words by their addresses; what is not there cannot be read.
+    struct Words(HashMap<u64, u64>);
+
+    impl ReadMemory for Words {
+        fn read_batch(&self, segments: &mut [Segment<'_>]) -> Result<(), ReadError> {
+            for segment in segments {
+                if let Some(word) = self.0.get(&segment.address.raw()) {
+                    segment.buffer.copy_from_slice(&word.to_le_bytes());
+                    segment.arrived = true;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn waiters(words: &[(u64, u64)]) -> Vec<u64> {
+        let layout = layout::table(&Version::from_hex(0x030c_01f0)).unwrap();
+        let mut found = Vec::new();
+        musl_waiters(&Words(words.iter().copied().collect()), &layout.gil, Address::new(0x1000), &mut found);
+        found.into_iter().map(Address::raw).collect()
+    }
+
+    #[test]
+    fn those_who_wait_in_musl_are_found_through_both_condition_variables() {
+        let (cond, switch_cond) = (0x1000 + 32, 0x1000 + 120);
+        let words =
+            [(cond + 8, 0x7000), (0x7008, 0x8000), (0x8008, 0), (switch_cond + 8, 0x9000), (0x9008, 0)];
+        assert_eq!(waiters(&words), [0x7014, 0x8014, 0x9014]);
+        assert_eq!(waiters(&[(cond + 8, 0), (switch_cond + 8, 0)]), [0_u64; 0]);
+    }
+
+    #[test]
+    fn a_list_of_waiters_that_ends_nowhere_is_broken_off() {
+        assert_eq!(waiters(&[(0x1028, 0x7000), (0x7008, 0x8000)]), [0x7014, 0x8014]);
+        assert_eq!(waiters(&[(0x1028, 0x7000), (0x7008, 0x7000)]).len(), MAX_WAITERS);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Finds the interpreter in a process: its version, `_PyRuntime` and the layout of its data.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use py_spy::python_process_info::{ContainsAddr, PythonProcessInfo, get_python_version};
@@ -24,6 +25,8 @@ pub struct Located {
     pub runtime: Address,
     /// Where its fields are.
     pub layout: Layout,
+    /// Whether its C library is musl: who waits for the GIL is found otherwise then.
+    pub is_musl: bool,
 }
 
 /// Why no interpreter was found.
@@ -56,6 +59,7 @@ pub enum LocateError {
 pub struct Candidate {
     executable: PathBuf,
     other_implementation: Option<&'static str>,
+    is_musl: bool,
     info: PythonProcessInfo,
 }
 
@@ -65,6 +69,7 @@ impl Candidate {
         Candidate {
             executable: binaries.executable_path.clone(),
             other_implementation: other_implementation(&binaries),
+            is_musl: binaries.paths.iter().any(|path| is_musl(path)),
             info: process_info(binaries),
         }
     }
@@ -90,7 +95,7 @@ impl Candidate {
             None => from_table(version(&self.info, memory).ok_or_else(not_python)?, runtime)?,
         };
         located.check(memory)?;
-        Ok(located)
+        Ok(Located { is_musl: self.is_musl, ..located })
     }
 }
 
@@ -122,6 +127,11 @@ impl Located {
     }
 }
 
+/// musl's C library is its dynamic linker (musl 1.2, `ldso/dlstart.c`), such as `/lib/ld-musl-x86_64.so.1`.
+fn is_musl(path: &Path) -> bool {
+    path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("ld-musl-"))
+}
+
 fn from_debug_offsets(offsets: &DebugOffsets, runtime: Address) -> Result<Located, LocateError> {
     let version = offsets.version();
     let layout = match offsets.layout() {
@@ -129,12 +139,12 @@ fn from_debug_offsets(offsets: &DebugOffsets, runtime: Address) -> Result<Locate
         Err(DebugOffsetsError::UnknownVersion) => return Err(LocateError::UnsupportedVersion(version)),
         Err(error) => return Err(LocateError::DebugOffsets(version, error)),
     };
-    Ok(Located { version, free_threaded: offsets.free_threaded(), runtime, layout })
+    Ok(Located { version, free_threaded: offsets.free_threaded(), runtime, layout, is_musl: false })
 }
 
 fn from_table(version: Version, runtime: Address) -> Result<Located, LocateError> {
     match layout::table(&version) {
-        Some(layout) => Ok(Located { version, free_threaded: false, runtime, layout }),
+        Some(layout) => Ok(Located { version, free_threaded: false, runtime, layout, is_musl: false }),
         None => Err(LocateError::UnsupportedVersion(version)),
     }
 }

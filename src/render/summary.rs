@@ -177,7 +177,9 @@ fn table(recording: &Recording, analysis: &Analysis, place: usize, rows: usize) 
         let thread = &recording.threads[index.0 as usize];
         let tid = thread.tid.map_or_else(|| "?".to_owned(), |tid| tid.to_string());
         table.push_str(&format!("{} {tid:>8}", pad(&visible(&thread.label()), NAME_WIDTH)));
-        columns.iter().for_each(|column| table.push_str(&share(column.of_thread(analysis, of_gil, index), width)));
+        columns
+            .iter()
+            .for_each(|column| table.push_str(&share(column.of_thread(analysis, of_gil, index), width)));
         let waits_for = waits_for(recording, of_gil, index);
         table.push_str(waits_for.map_or_else(String::new, |name| format!("  {name}")).trim_end());
         table.push('\n');
@@ -341,6 +343,31 @@ mod tests {
         assert!(text.lines().count() <= 20, "{text}");
         assert!(text.lines().all(|line| line.width() <= 80), "{text}");
         assert!(!text.contains(|character: char| character.is_control() && character != '\n'), "{text:?}");
+    }
+
+    #[test]
+    fn with_two_causes_and_many_threads_it_still_fits() {
+        let hog = ("H".repeat(25) + &"W".repeat(10)).repeat(50);
+        let staller = ("W".repeat(25) + &"S".repeat(10)).repeat(50);
+        let waiting = "W".repeat(35 * 50);
+        let rows: Vec<&str> = [&*hog, &*staller].into_iter().chain([&*waiting; 30]).collect();
+        let recording = fake::of_threads(&rows);
+        let text = text(&recording, &Analysis::of(&recording), Style::new());
+        assert!(text.lines().count() <= LINES, "{text}");
+        assert!(text.lines().all(|line| line.width() <= WIDTH), "{text}");
+        for words in ["Gil-hogged: ", "Also gil-stalled: ", "Try: ", "waits for", " more ", "waited behind"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
+
+    #[test]
+    fn emphasis_is_never_the_only_sign() {
+        let recording = fake::recording(&"A".repeat(500));
+        let analysis = Analysis::of(&recording);
+        let emphasised = text(&recording, &analysis, Style::new().bold());
+        assert!(emphasised.contains("\x1b[1mSingle-thread\x1b[0m: "), "{emphasised:?}");
+        let plain = emphasised.replace("\x1b[1m", "").replace("\x1b[0m", "");
+        assert_eq!(plain, text(&recording, &analysis, Style::new()));
     }
 
     #[test]

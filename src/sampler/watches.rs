@@ -40,6 +40,8 @@ pub(super) struct Gils<'a> {
     pub(super) samples: &'a [GilSample],
     /// Length of a GIL in memory.
     pub(super) size: u64,
+    /// Where threads sleep that wait for a GIL, where that is not inside of it.
+    pub(super) musl_waiters: &'a [(u16, Address)],
     /// When the tick was, and how long after the one before.
     pub(super) now: Instant,
     pub(super) gap: Duration,
@@ -187,7 +189,9 @@ impl Gils<'_> {
         let contains = |gil: &Gil| {
             Address::new(argument).offset_from(gil.address()).is_some_and(|offset| offset < self.size)
         };
-        self.known[..self.samples.len()].iter().position(contains).map(|place| place as u16)
+        let place = self.known[..self.samples.len()].iter().position(contains);
+        let elsewhere = self.musl_waiters.iter().find(|(_, waiter)| waiter.raw() == argument);
+        place.map(|place| place as u16).or(elsewhere.map(|(gil, _)| *gil))
     }
 }
 
