@@ -148,7 +148,7 @@ impl Analysis {
         let threads = threads(recording, &gils, &times);
         let is_known = recording.sees_all_threads && !recording.ticks.is_empty();
         let headroom = is_known.then(|| waiting::headroom(recording, &all_ticks, &times)).flatten();
-        let verdict = is_known.then(|| verdict::of(recording, &gils, &threads, &all_ticks, &times));
+        let verdict = is_known.then(|| verdict::of(recording, &gils, &all_ticks, &times));
         Analysis { gils, threads, headroom, verdict }
     }
 }
@@ -195,7 +195,7 @@ fn analyse(
         top_holders: top_holders(recording, &blame, total / 1e9),
         hold_lengths,
         waiting: recording.sees_all_threads.then(|| Waiting {
-            waiters: waiters(ticks, times, &life),
+            waiters: mean(times, life.clone(), |tick| f64::from(ticks.waiters(tick))),
             causes: blame.values().fold(between.inflicted, |sum, blame| sum.plus(blame.inflicted)),
             pairs: waiting::pairs(recording, place, times),
             long_holds,
@@ -236,11 +236,10 @@ fn carrier(recording: &Recording, gil: &GilTrack, times: &TickTimes) -> Option<C
     })
 }
 
-fn waiters(ticks: &GilTicks, times: &TickTimes, life: &Range<usize>) -> Estimate {
-    let mut means = BatchMeans::new(life.len());
-    for tick in life.clone() {
-        means.add(f64::from(ticks.waiters(tick)), times.of_tick(tick));
-    }
+/// The mean of what some ticks saw.
+fn mean(times: &TickTimes, ticks: Range<usize>, value: impl Fn(usize) -> f64) -> Estimate {
+    let mut means = BatchMeans::new(ticks.len());
+    ticks.for_each(|tick| means.add(value(tick), times.of_tick(tick)));
     means.estimate()
 }
 

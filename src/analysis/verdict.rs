@@ -6,11 +6,10 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::statistics::BatchMeans;
 use super::ticks::TickTimes;
-use super::waiting::{Causes, GilTicks};
-use super::{Estimate, GilAnalysis, ThreadAnalysis, Waiting};
-use crate::recording::{Frame, Holder, Recording, StackIndex, Syscall};
+use super::waiting::{self, Causes, GilTicks};
+use super::{Estimate, GilAnalysis, Waiting, mean};
+use crate::recording::{Frame, Holder, Recording, StackIndex, Syscall, ThreadState};
 
 /// Waiting matters from so many threads on that wait at a time, on the average.
 const WAITING_MATTERS: f64 = 0.1;
@@ -111,18 +110,17 @@ struct Evidence<'a> {
     ticks: &'a GilTicks,
     times: &'a TickTimes,
     /// How many threads ran without a GIL at a time, on the average.
-    native: f64,
+    native: Estimate,
     /// How many ran Python without a GIL.
-    parallel: f64,
+    parallel: Estimate,
     /// How many were blocked.
-    blocked: f64,
+    blocked: Estimate,
 }
 
 /// The verdict on a recording of all threads that has ticks.
 pub(super) fn of(
     recording: &Recording,
     gils: &[GilAnalysis],
-    threads: &[ThreadAnalysis],
     ticks: &[GilTicks],
     times: &TickTimes,
 ) -> Verdict {
@@ -132,12 +130,9 @@ pub(super) fn of(
         .iter()
         .enumerate()
         .max_by(|(_, a), (_, b)| waited(a).total_cmp(&waited(b)).then(a.held.mean.total_cmp(&b.held.mean)));
-    let total_s = times.total_s();
-    let mean = |share: fn(&super::States) -> f64| -> f64 {
-        let seconds = recording.threads.iter().zip(threads).filter_map(|(thread, analysis)| {
-            Some(share(analysis.states.as_ref()?) * times.seconds(&thread.track.runs.ticks()))
-        });
-        if total_s > 0.0 { seconds.sum::<f64>() / total_s } else { 0.0 }
+    let threads = |does_so: fn(ThreadState) -> bool| -> Estimate {
+        let threads = waiting::how_many(recording, does_so);
+        mean(times, 0..threads.len(), |tick| f64::from(threads[tick]))
     };
     let (place, gil) = match busiest {
         Some((place, gil)) => (place, gil),
@@ -150,9 +145,9 @@ pub(super) fn of(
         place,
         ticks: &ticks[place],
         times,
-        native: mean(|states| states.native),
-        parallel: mean(|states| states.parallel),
-        blocked: mean(|states| states.blocked),
+        native: threads(|state| state == ThreadState::Native),
+        parallel: threads(|state| state == ThreadState::Parallel),
+        blocked: threads(|state| matches!(state, ThreadState::Blocked(_))),
     };
     if recording.gils.iter().all(|gil| !gil.enabled) {
         return evidence.free_threaded();
@@ -174,7 +169,7 @@ impl Verdict {
 impl Evidence<'_> {
     fn waiting_matters(&self) -> bool {
         let waiters = self.waiting.waiters.mean;
-        let wanted = self.gil.held.mean + self.native + waiters;
+        let wanted = self.gil.held.mean + self.native.mean + waiters;
         waiters >= WAITING_MATTERS && waiters >= WAITING_MATTERS_SHARE * wanted
     }
 
@@ -302,31 +297,47 @@ impl Evidence<'_> {
     /// Half the width of the confidence interval of a cause's share of the waiting, the waiting as a whole taken as
     /// it is.
     fn uncertainty(&self, kind: Kind) -> Option<f64> {
-        let gil = &self.recording.gils[self.place];
-        let mut means = BatchMeans::new(gil.runs.ticks().len());
-        for (span, run) in gil.runs.iter() {
-            let is_held = matches!(run.holder, Holder::Thread { .. });
-            for tick in span {
-                let seconds = self.times.of_tick(tick);
-                let causes = self.ticks.causes(tick, is_held, seconds);
-                let of_kind = match kind {
-                    Kind::GilHogged => causes.hogged_s,
-                    Kind::GilStalled => causes.stalled_s,
-                    Kind::CpuStarved => causes.starved_s,
-                    _ => causes.shared_s + causes.between_s,
-                };
-                means.add(if seconds > 0.0 { of_kind / seconds } else { 0.0 }, seconds);
-            }
-        }
-        let width = means.estimate().ci95? / self.waiting.waiters.mean.max(f64::MIN_POSITIVE);
+        let mut is_held = vec![false; self.recording.ticks.len()];
+        let runs = self.recording.gils[self.place].runs.iter();
+        let held = runs.filter(|(_, run)| matches!(run.holder, Holder::Thread { .. }));
+        held.for_each(|(ticks, _)| is_held[ticks].fill(true));
+        let waiters = self.mean(|tick, seconds| {
+            let causes = self.ticks.causes(tick, is_held[tick], seconds);
+            let of_kind = match kind {
+                Kind::GilHogged => causes.hogged_s,
+                Kind::GilStalled => causes.stalled_s,
+                Kind::CpuStarved => causes.starved_s,
+                _ => causes.shared_s + causes.between_s,
+            };
+            of_kind / seconds
+        });
+        let width = waiters.ci95? / self.waiting.waiters.mean.max(f64::MIN_POSITIVE);
         Some(width.min(1.0))
+    }
+
+    /// For how much of the time that a thread held the GIL it had no CPU.
+    fn starved(&self) -> Estimate {
+        let starved = self.mean(|tick, seconds| self.ticks.starved_at(tick) / seconds);
+        let of_held = |share: f64| match self.gil.held.mean {
+            held if held > 0.0 => (share / held).min(1.0),
+            _ => 0.0,
+        };
+        Estimate { mean: of_held(starved.mean), ci95: starved.ci95.map(of_held) }
+    }
+
+    /// The mean of what ticks saw of the GIL, each of which stands for some seconds.
+    fn mean(&self, value: impl Fn(usize, f64) -> f64) -> Estimate {
+        let ticks = self.recording.gils[self.place].runs.ticks();
+        mean(self.times, ticks, |tick| match self.times.of_tick(tick) {
+            seconds if seconds > 0.0 => value(tick, seconds),
+            _ => 0.0,
+        })
     }
 
     /// What a process does in which hardly anybody waits for the GIL.
     fn where_time_goes(&self) -> Verdict {
         let held = self.gil.held;
-        let held_s = held.mean * self.times.total_s();
-        let starved = if held_s > 0.0 { (self.waiting.starved_s / held_s).min(1.0) } else { 0.0 };
+        let starved = self.starved();
         let waits = match self.waiting.waiters.mean {
             few if few < 0.05 => "hardly anybody waits for it".to_owned(),
             waiters => format!("{waiters:.1} threads wait for it"),
@@ -334,24 +345,24 @@ impl Evidence<'_> {
         let figures = [
             ("held", held),
             ("waiters_mean", self.waiting.waiters),
-            ("native_mean", unsure(self.native)),
-            ("blocked_mean", unsure(self.blocked)),
+            ("native_mean", self.native),
+            ("blocked_mean", self.blocked),
         ];
         let (kind, summary, advice) = match () {
-            () if held.mean >= IDLE && starved >= STARVED => (
+            () if held.mean >= IDLE && starved.mean >= STARVED => (
                 Kind::CpuStarved,
                 format!(
                     "the holder of the GIL is ready to run but has no CPU for {} of that time{}.",
-                    percent(starved),
+                    percent(starved.mean),
                     self.throttling()
                 ),
                 self.more_cpu(),
             ),
-            () if self.native >= NATIVE_THREADS && self.native > held.mean => (
+            () if self.native.mean >= NATIVE_THREADS && self.native.mean > held.mean => (
                 Kind::NativeBound,
                 format!(
                     "{} at a time run C code that has released the GIL, which is held {} of the time.",
-                    count(self.native),
+                    count(self.native.mean),
                     percent(held.mean)
                 ),
                 "more threads and CPUs: this scales.".to_owned(),
@@ -364,7 +375,7 @@ impl Evidence<'_> {
                 ),
                 format!("the flame graph says what holds it{}.", self.most_held(", such as ")),
             ),
-            () if held.mean + self.native < IDLE => (
+            () if held.mean + self.native.mean < IDLE => (
                 Kind::Idle,
                 format!("hardly anything runs: the GIL is held {} of the time.", percent(held.mean)),
                 "whoever should give this process work, or what it waits for.".to_owned(),
@@ -378,17 +389,17 @@ impl Evidence<'_> {
                 "the system calls that threads are blocked in; the GIL is no problem here.".to_owned(),
             ),
         };
-        let verdict = Verdict::new(kind, summary, &[advice]).with([("starved", unsure(starved))]);
+        let verdict = Verdict::new(kind, summary, &[advice]).with([("starved", starved)]);
         verdict.with(figures)
     }
 
     fn free_threaded(&self) -> Verdict {
         Verdict::new(
             Kind::FreeThreaded,
-            format!("there is no GIL: {} run Python at a time.", count(self.parallel)),
+            format!("there is no GIL: {} run Python at a time.", count(self.parallel.mean)),
             &[],
         )
-        .with([("parallel_mean", unsure(self.parallel)), ("native_mean", unsure(self.native))])
+        .with([("parallel_mean", self.parallel), ("native_mean", self.native)])
     }
 
     /// What the cgroup's quota did, if it did anything.
@@ -411,11 +422,6 @@ impl Evidence<'_> {
 /// Known exactly, or as exactly as the ticks tell.
 fn exact(mean: f64) -> Estimate {
     Estimate { mean, ci95: Some(0.0) }
-}
-
-/// With an uncertainty that is not computed.
-fn unsure(mean: f64) -> Estimate {
-    Estimate { mean, ci95: None }
 }
 
 fn percent(share: f64) -> String {

@@ -126,6 +126,11 @@ impl GilTicks {
         self.stalls.get(tick).is_some_and(Option::is_some)
     }
 
+    /// For how much of a tick's time the holder had no CPU, in seconds.
+    pub(super) fn starved_at(&self, tick: usize) -> f64 {
+        f64::from(self.starved_s[tick])
+    }
+
     /// For how long the holder had no CPU, in seconds.
     pub(super) fn starved_s(&self) -> f64 {
         self.starved_s.iter().map(|seconds| f64::from(*seconds)).sum()
@@ -160,20 +165,23 @@ fn threads_of(recording: &Recording, gil: usize) -> impl Iterator<Item = usize> 
 
 /// How many threads waited for a GIL at each tick.
 fn waiters(recording: &Recording, gil: usize) -> Vec<u32> {
+    how_many(recording, |state| waits_for(state, gil))
+}
+
+/// How many threads did something at each tick.
+pub(super) fn how_many(recording: &Recording, does_so: impl Fn(ThreadState) -> bool) -> Vec<u32> {
     let mut changes = vec![0_i32; recording.ticks.len() + 1];
     for thread in &recording.threads {
-        for (ticks, run) in thread.track.runs.iter() {
-            if waits_for(run.state, gil) {
-                changes[ticks.start] += 1;
-                changes[ticks.end] -= 1;
-            }
+        for (ticks, _) in thread.track.runs.iter().filter(|(_, run)| does_so(run.state)) {
+            changes[ticks.start] += 1;
+            changes[ticks.end] -= 1;
         }
     }
     changes.pop();
-    let mut waiting = 0;
+    let mut threads = 0;
     let count = |change: i32| {
-        waiting += change;
-        u32::try_from(waiting).unwrap_or(0)
+        threads += change;
+        u32::try_from(threads).unwrap_or(0)
     };
     changes.into_iter().map(count).collect()
 }

@@ -58,7 +58,7 @@ struct Figures<'a> {
 #[derive(Serialize)]
 struct Interpreter<'a> {
     id: i64,
-    gil: Gil,
+    gil: Gil<'a>,
     threads: Vec<ThreadFigures<'a>>,
     long_holds: Option<Vec<LongHoldFigures<'a>>>,
     top_holders: Vec<Holder<'a>>,
@@ -66,19 +66,29 @@ struct Interpreter<'a> {
 }
 
 #[derive(Serialize)]
-struct Gil {
+struct Gil<'a> {
     enabled: bool,
     held: f64,
     held_ci95: Option<f64>,
     handovers: u64,
     handovers_per_s: Option<f64>,
     holds: Holds,
+    carrier: Option<Carrier<'a>>,
     waiters_mean: Option<f64>,
     waiters_ci95: Option<f64>,
     waiting_s: Option<WaitingBy>,
     stalled: Option<f64>,
     starved_s: Option<f64>,
     switch_interval_us: u64,
+}
+
+/// The function that held the GIL most of the time that it was held.
+#[derive(Serialize)]
+struct Carrier<'a> {
+    function: &'a str,
+    file: &'a str,
+    share: f64,
+    threads: usize,
 }
 
 /// Lengths of holds; one that is too short for the rate is only known to be below something.
@@ -255,8 +265,8 @@ fn long_holds<'a>(recording: &'a Recording, holds: &[LongHold]) -> Vec<LongHoldF
     holds.into_iter().map(figures).collect()
 }
 
-impl Gil {
-    fn of(gil: &GilTrack, analysis: &GilAnalysis) -> Self {
+impl<'a> Gil<'a> {
+    fn of(gil: &GilTrack, analysis: &'a GilAnalysis) -> Self {
         let waiting = analysis.waiting.as_ref();
         let lengths = &analysis.hold_lengths;
         // What is too short for the rate is null.
@@ -278,6 +288,12 @@ impl Gil {
                 max_s: seconds(lengths.max),
                 below_s: lengths.resolution_s,
             },
+            carrier: analysis.carrier.as_ref().map(|carrier| Carrier {
+                function: &carrier.function,
+                file: &carrier.file,
+                share: carrier.share,
+                threads: carrier.threads,
+            }),
             waiters_mean: waiting.map(|waiting| waiting.waiters.mean),
             waiters_ci95: waiting.and_then(|waiting| waiting.waiters.ci95),
             waiting_s: waiting.map(|waiting| WaitingBy {
