@@ -26,7 +26,8 @@ fn two_spinners_share_the_gil_and_the_main_thread_has_none_of_it() {
         for (spinner, function) in spinners.iter().zip(["spin_one", "spin_two"]) {
             assert_eq!(functions(spinner)[0], function, "{context}");
         }
-        assert_eq!(functions(thread(&dump, "MainThread"))[0], "rest", "{context}");
+        // It needs the GIL once more to come back from telling that it is ready.
+        assert!(["rest", "ready"].contains(&functions(thread(&dump, "MainThread"))[0]), "{context}");
         let looks = &dump["interpreters"][0]["looks"];
         let held = looks["held_by"].as_array().unwrap().iter().map(|by| by["looks"].as_u64().unwrap());
         let others = looks["free"].as_u64().unwrap() + looks["unknown"].as_u64().unwrap();
