@@ -7,7 +7,6 @@ mod support;
 
 use std::collections::HashSet;
 use std::fmt::{Display, Formatter, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -47,12 +46,6 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How many impossible stacks are shown for one interpreter, each of another kind.
 const EXAMPLES: usize = 6;
-
-/// The tests of this file one at a time: they would only take each other's samples.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A frame of a folded stack, `function (file:line)`.
 #[derive(Debug, Clone, Copy)]

@@ -36,26 +36,38 @@ const VERDICTS: [(&str, &str, &str); 19] = [
     ("thread_churn.py", "gil-bound", "1"),
 ];
 
+/// How often a program is looked at at most: while others use this machine's CPUs, it may rightly be starved of
+/// them.
+const ATTEMPTS: usize = 3;
+
 /// Verdicts that hold without a GIL too.
 const WITHOUT_A_GIL: [&str; 3] = ["idle", "native-bound", "io-bound"];
 
 #[test]
 fn every_program_has_its_verdict() {
+    let _alone = alone();
     let mut wrong = String::new();
     for interpreter in all_interpreters() {
         for (name, kind, seconds) in VERDICTS {
-            let fixture = Fixture::start(interpreter, name, &[]);
-            let report = report(&["-d", seconds, "--max-overhead", "50", "-p", &fixture.pid()]);
-            let verdict = &report["verdict"];
-            let free_threaded = interpreter.free_threaded && verdict["kind"] == "free-threaded";
-            if verdict["kind"] != kind && !free_threaded {
-                let gil = &report["interpreters"][0]["gil"];
-                writeln!(wrong, "{name} on {}: {} {gil}", interpreter.version, verdict).unwrap();
+            let attempts: Vec<String> =
+                (0..ATTEMPTS).map_while(|_| wrong_verdict(interpreter, name, kind, seconds)).collect();
+            if attempts.len() == ATTEMPTS {
+                writeln!(wrong, "{name} on {}: {}", interpreter.version, attempts.join("\n")).unwrap();
             }
-            assert!(!verdict["summary"].as_str().unwrap().is_empty() || WITHOUT_A_GIL.contains(&kind));
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// What is said of a program, if that is wrong.
+fn wrong_verdict(interpreter: &'static Interpreter, name: &str, kind: &str, seconds: &str) -> Option<String> {
+    let fixture = Fixture::start(interpreter, name, &[]);
+    let report = report(&["-d", seconds, "--max-overhead", "50", "-p", &fixture.pid()]);
+    let verdict = &report["verdict"];
+    let free_threaded = interpreter.free_threaded && verdict["kind"] == "free-threaded";
+    assert!(!verdict["summary"].as_str().unwrap().is_empty() || WITHOUT_A_GIL.contains(&kind));
+    let is_wrong = verdict["kind"] != kind && !free_threaded;
+    is_wrong.then(|| format!("{verdict} {}", report["interpreters"][0]["gil"]))
 }
 
 fn state(report: &Value, thread_name: &str, state: &str) -> f64 {
@@ -68,6 +80,7 @@ fn seconds(value: &Value) -> f64 {
 
 #[test]
 fn spinners_wait_for_one_another() {
+    let _alone = alone();
     for interpreter in interpreters() {
         let fixture = Fixture::start(interpreter, "two_spinners.py", &[]);
         let report = report(&["-d", "1.5", "--max-overhead", "50", "-p", &fixture.pid()]);
@@ -100,6 +113,7 @@ fn spinners_wait_for_one_another() {
 
 #[test]
 fn a_thread_that_sleeps_under_the_gil_stalls_and_its_victim_waits_for_it() {
+    let _alone = alone();
     for interpreter in interpreters() {
         let fixture = Fixture::start(interpreter, "c_stalls_gil.py", &[]);
         let recorded = report(&["-d", "1.5", "--max-overhead", "50", "-p", &fixture.pid()]);
@@ -126,6 +140,7 @@ fn a_thread_that_sleeps_under_the_gil_stalls_and_its_victim_waits_for_it() {
 
 #[test]
 fn sleeping_threads_are_blocked_in_the_system_calls_that_they_made() {
+    let _alone = alone();
     for interpreter in interpreters() {
         let fixture = Fixture::start(interpreter, "sleepers.py", &[]);
         let dump = dump_json(&fixture.pid());
@@ -150,6 +165,7 @@ fn sleeping_threads_are_blocked_in_the_system_calls_that_they_made() {
 
 #[test]
 fn only_one_thread_is_said_to_hold_the_gil() {
+    let _alone = alone();
     for interpreter in interpreters() {
         let fixture = Fixture::start(interpreter, "two_spinners.py", &[]);
         for _ in 0..5 {
@@ -162,6 +178,7 @@ fn only_one_thread_is_said_to_hold_the_gil() {
 
 #[test]
 fn a_holder_without_a_cpu_is_told_from_one_that_computes() {
+    let _alone = alone();
     let fixture = Fixture::start(newest(), "cpu_starved.py", &[]);
     let report = report(&["-d", "2", "--max-overhead", "50", "-p", &fixture.pid()]);
     let starved = thread(&report, "starved");
@@ -197,6 +214,7 @@ impl Drop for Quota {
 
 #[test]
 fn a_cpu_quota_that_holds_the_process_back_is_named() {
+    let _alone = alone();
     let Some(quota) = Quota::new(0.25) else {
         eprintln!("SKIPPED: no control group with a quota can be made here");
         return;
@@ -213,6 +231,7 @@ fn a_cpu_quota_that_holds_the_process_back_is_named() {
 
 #[test]
 fn threads_that_run_no_python_are_counted() {
+    let _alone = alone();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/native_thread.py");
     let mut target = Command::new(&newest().path).arg(program).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -227,6 +246,7 @@ fn threads_that_run_no_python_are_counted() {
 
 #[test]
 fn where_only_holders_are_looked_at_nothing_is_said_of_waiting() {
+    let _alone = alone();
     for interpreter in interpreters() {
         let fixture = Fixture::start(interpreter, "two_spinners.py", &[]);
         let report = report(&["-d", "1", "--gil", "-p", &fixture.pid()]);
@@ -238,6 +258,7 @@ fn where_only_holders_are_looked_at_nothing_is_said_of_waiting() {
 
 #[test]
 fn the_summary_says_it_in_twenty_lines_of_eighty_columns() {
+    let _alone = alone();
     for (name, words) in [
         ("demo.py", &["Gil-hogged: ", "Try: ", "blur", "thumbnailer", "waits for", "threads waiting"][..]),
         ("two_spinners.py", &["Gil-bound: ", "spinner-1", "times as fast without the GIL"][..]),
