@@ -1,6 +1,6 @@
 //! The process's threads that run no Python: counted, with their CPU time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::Threads;
@@ -11,7 +11,7 @@ use crate::units::{Pid, Tid, Timestamp};
 /// How often to look for them.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// More than a process can usefully have.
+/// Threads that are counted, over the whole recording: those of a process that makes ever new ones are not all kept.
 const MOST_THREADS: usize = 65_536;
 
 /// The threads of a process, as far as the kernel knows them.
@@ -44,20 +44,17 @@ impl NativeThreads {
     }
 
     fn look(&mut self, python: &Threads) {
-        self.forget(python);
-        for tid in tasks::tids(self.pid).into_iter().take(MOST_THREADS) {
-            let is_python = python.all().iter().any(|known| known.tid == Some(tid) && known.is_alive);
-            let Some(now) = tasks::times(self.pid, tid).filter(|_| !is_python) else { continue };
-            let name = || tasks::comm(self.pid, tid);
-            let seen = self.seen.entry(tid).or_insert_with(|| Seen { name: name(), first: now, last: now });
-            seen.last = now;
-        }
-    }
-
-    /// A thread may have been seen before it ran Python.
-    fn forget(&mut self, python: &Threads) {
-        for tid in python.all().iter().filter(|known| known.is_alive).filter_map(|known| known.tid) {
-            self.seen.remove(&tid);
+        let alive = python.all().iter().filter(|known| known.is_alive);
+        let python: HashSet<Tid> = alive.filter_map(|known| known.tid).collect();
+        // A thread may have been seen before it ran Python.
+        self.seen.retain(|tid, _| !python.contains(tid));
+        for tid in tasks::tids(self.pid).into_iter().filter(|tid| !python.contains(tid)) {
+            let Some(now) = tasks::times(self.pid, tid) else { continue };
+            if let Some(seen) = self.seen.get_mut(&tid) {
+                seen.last = now;
+            } else if self.seen.len() < MOST_THREADS {
+                self.seen.insert(tid, Seen { name: tasks::comm(self.pid, tid), first: now, last: now });
+            }
         }
     }
 
