@@ -10,6 +10,11 @@ use crate::sample::{GilSample, Holder, StackIndex, Syscall, TaskTimes, ThreadInd
 use crate::target::tasks::{RunState, Watch};
 use crate::units::{Address, Pid};
 
+/// A holder that has just given way is told from one that calls C code without the GIL by having kept it for such a
+/// part of the switch interval, if ticks are no further apart than such a part of it.
+const KEPT: f64 = 0.8;
+const APART: f64 = 0.5;
+
 /// The threads that are watched.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
@@ -176,8 +181,8 @@ impl Gils<'_> {
         let Some(sample) = self.samples.get(usize::from(gil)) else { return false };
         let Some(interval) = sample.switch_interval else { return false };
         matches!(sample.holder, Holder::Thread { .. })
-            && self.gap <= interval / 2
-            && self.now.saturating_duration_since(since) >= interval * 4 / 5
+            && self.gap <= interval.mul_f64(APART)
+            && self.now.saturating_duration_since(since) >= interval.mul_f64(KEPT)
     }
 
     /// The GIL on whose memory a thread sleeps in futex(2), as one does that waits for it.

@@ -1,6 +1,6 @@
 //! The CPU quota of a process's control group, and how often that held it back.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use crate::sample::Throttling;
@@ -45,7 +45,8 @@ impl CpuGroups {
     fn along(mount_point: &Path, mounted: &str, path: &str) -> Self {
         // A path that leaves the mounted part of the hierarchy belongs to another container.
         let below = Path::new(path).strip_prefix(mounted).unwrap_or(Path::new(""));
-        let is_inside = !path.contains("..") && Path::new(path).starts_with(mounted);
+        let leaves = Path::new(path).components().any(|part| part == Component::ParentDir);
+        let is_inside = !leaves && Path::new(path).starts_with(mounted);
         let directories = below.ancestors().map(|below| mount_point.join(below));
         let groups =
             directories.filter_map(|directory| Some((directory.clone(), Counters::read(&directory)?)));
