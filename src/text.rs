@@ -1,5 +1,5 @@
-//! Text of the target (thread, function and file names) on its way to a person. The target may be
-//! hostile, so nothing that steers a terminal or turns text around reaches the reader as it is.
+//! Text on its way to a person: lengths of time, and names of the target (of threads, functions and files). The
+//! target may be hostile, so nothing that steers a terminal or turns text around reaches the reader as it is.
 
 use std::borrow::Cow;
 
@@ -30,6 +30,15 @@ pub fn shorten(text: &str, characters: usize) -> String {
     }
 }
 
+/// A length of time: `1.5 ms`, `250 ms`, `10.0 s`.
+pub fn seconds(seconds: f64) -> String {
+    match () {
+        () if seconds < 0.01 => format!("{:.1} ms", seconds * 1000.0),
+        () if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
+        () => format!("{seconds:.1} s"),
+    }
+}
+
 fn needs_showing(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -46,6 +55,11 @@ mod tests {
         for text in ["worker-1", "größe_berechnen", "計算", "שלום", "😀"] {
             assert!(matches!(visible(text), Cow::Borrowed(_)), "{text}");
         }
+    }
+
+    #[test]
+    fn lengths_of_time_have_the_unit_that_fits() {
+        assert_eq!([0.0015, 0.25, 10.0].map(seconds), ["1.5 ms", "250 ms", "10.0 s"]);
     }
 
     #[test]

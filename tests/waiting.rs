@@ -58,6 +58,7 @@ fn every_program_has_its_verdict() {
         for (name, kind, seconds) in VERDICTS {
             let (mut wrong_looks, mut busy_looks) = (Vec::new(), 0);
             while let Some((verdict, others)) = wrong_verdict(interpreter, name, kind, seconds) {
+                eprintln!("{name} on {}, while others use {others:.2} CPUs: {verdict}", interpreter.version);
                 match others < BUSY_CPUS {
                     true => wrong_looks.push(verdict),
                     false => busy_looks += 1,

@@ -4,14 +4,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::thresholds::LONG_HOLD_INTERVALS;
 use super::ticks::TickTimes;
 use super::waiting::GilTicks;
 use crate::recording::{GilTrack, Holder, Recording, StackIndex, ThreadIndex};
 use crate::units::Timestamp;
-
-/// A hold is long from so many switch intervals on: after one a waiter asks for the GIL, and Python code gives it
-/// up soon (`eval_breaker` in CPython `Python/ceval_gil.c`).
-pub const LONG_HOLD_INTERVALS: u32 = 2;
 
 /// How long the GIL is kept at a time.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -84,9 +84,11 @@ impl<'a> Looks<'a> {
 
     /// How many threads usually wait for a GIL.
     pub fn waiting(&self, wanted: usize) -> u32 {
-        let threads = (0..self.recording.threads.len() as u32).map(ThreadIndex);
-        let waits = |thread: &ThreadIndex| matches!(self.usual(*thread, true).state, ThreadState::Wait { gil } if usize::from(gil) == wanted);
-        threads.filter(waits).count() as u32
+        let waits = |thread: &ThreadIndex| match self.usual(*thread, true).state {
+            ThreadState::Wait { gil } => usize::from(gil) == wanted,
+            _ => false,
+        };
+        (0..self.recording.threads.len() as u32).map(ThreadIndex).filter(waits).count() as u32
     }
 
     fn until_the_end(&self, tick: usize) -> Duration {

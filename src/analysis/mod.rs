@@ -7,6 +7,7 @@ mod columns;
 mod holds;
 mod looks;
 mod statistics;
+mod thresholds;
 mod ticks;
 mod verdict;
 mod waiting;
@@ -17,7 +18,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use columns::{Column, columns};
-pub use holds::{HoldLength, HoldLengths, LONG_HOLD_INTERVALS, LongHold};
+pub use holds::{HoldLength, HoldLengths, LongHold};
 pub use looks::{Looks, Usual};
 pub use statistics::Estimate;
 pub use verdict::{Figure, Kind, Verdict};
@@ -27,6 +28,7 @@ use crate::recording::{
     Frame, GilTrack, Holder, Recording, StackIndex, ThreadIndex, ThreadState, ThreadTrack,
 };
 use statistics::BatchMeans;
+use thresholds::{CARRIES, TAKES_PART};
 use ticks::TickTimes;
 use waiting::GilTicks;
 
@@ -93,7 +95,7 @@ pub struct Waiting {
     pub blame: HashMap<StackIndex, Blame>,
     /// Holds that were too long, in order of time.
     pub long_holds: Vec<LongHold>,
-    /// Share of ticks at which the holder was blocked, from 0 to 1.
+    /// Share of time at which the holder was blocked, from 0 to 1.
     pub stalled: f64,
     /// For how long a holder had no CPU, in seconds.
     pub starved_s: f64,
@@ -199,17 +201,12 @@ fn analyse(
             causes: blame.values().fold(between.inflicted, |sum, blame| sum.plus(blame.inflicted)),
             pairs: waiting::pairs(recording, place, times),
             long_holds,
-            stalled: life.clone().filter(|&tick| ticks.is_stalled(tick)).count() as f64
-                / life.len().max(1) as f64,
+            stalled: mean(times, life, |tick| if ticks.is_stalled(tick) { 1.0 } else { 0.0 }).mean,
             starved_s: ticks.starved_s(),
             blame,
         }),
     }
 }
-
-/// The least share of the time that a function and a thread hold a GIL that counts.
-const CARRIES: f64 = 0.6;
-const TAKES_PART: f64 = 0.05;
 
 fn carrier(recording: &Recording, gil: &GilTrack, times: &TickTimes) -> Option<Carrier> {
     let mut functions = HashMap::<(&Arc<str>, &Arc<str>), HashMap<ThreadIndex, u64>>::new();

@@ -121,12 +121,11 @@ fn headroom_is_how_many_would_run_at_once_on_so_many_cpus() {
     assert_eq!(headroom(&rows), 8.0);
 }
 
-/// A verdict's kind and its second one, of rows that are repeated until there are enough ticks.
-fn verdict(rows: &[&str]) -> (Kind, Option<Kind>) {
+/// The verdict on rows that are repeated until there are enough ticks.
+fn verdict(rows: &[&str]) -> Verdict {
     let rows: Vec<String> = rows.iter().map(|row| row.repeat(50)).collect();
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-    let verdict = of_threads(&rows).verdict.unwrap();
-    (verdict.kind, verdict.second.map(|second| second.kind))
+    of_threads(&rows).verdict.unwrap()
 }
 
 #[test]
@@ -143,12 +142,16 @@ fn every_kind_of_process_has_its_verdict() {
         (&["PPPPPPPPPP", "PPPPPBBBBB"], Kind::FreeThreaded),
     ];
     for (rows, kind) in cases {
-        assert_eq!(verdict(rows), (kind, None), "{rows:?}");
+        let verdict = verdict(rows);
+        assert_eq!((verdict.kind, &verdict.second), (kind, &None), "{rows:?}");
+        let words = format!("{} {}", verdict.summary, verdict.advice.join(" "));
+        assert!(words.contains(" at main.py:"), "no line is named: {words}");
     }
 }
 
 #[test]
 fn a_mixed_process_gets_the_two_causes_that_matter() {
     let rows = ["HHHHHHHHHHHHHHHHHHHHHHHHHWWWWWWWWWW", "WWWWWWWWWWWWWWWWWWWWWWWWWSSSSSSSSSS"];
-    assert_eq!(verdict(&rows), (Kind::GilHogged, Some(Kind::GilStalled)));
+    let verdict = verdict(&rows);
+    assert_eq!((verdict.kind, verdict.second.unwrap().kind), (Kind::GilHogged, Kind::GilStalled));
 }

@@ -1,39 +1,17 @@
 //! What limits a process, in one sentence, with the figures that say so.
-//!
-//! All thresholds are here; `docs/reading-the-results.md` explains them.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::thresholds::{
+    IDLE, MOST, MOSTLY_HELD, NATIVE_THREADS, SECOND_CAUSE, STARVED, WAITING_MATTERS, WAITING_MATTERS_SHARE,
+};
 use super::ticks::TickTimes;
 use super::waiting::{self, Causes, GilTicks};
 use super::{Estimate, GilAnalysis, Waiting, mean};
 use crate::recording::{Frame, Holder, Recording, StackIndex, Syscall, ThreadState};
-
-/// Waiting matters from so many threads on that wait at a time, on the average.
-const WAITING_MATTERS: f64 = 0.1;
-
-/// And from such a share on of the time that threads run or want to.
-const WAITING_MATTERS_SHARE: f64 = 0.1;
-
-/// A second cause is named from such a share of the waiting on.
-const SECOND_CAUSE: f64 = 0.25;
-
-/// One frame is to blame from such a share on.
-const MOST: f64 = 0.5;
-
-/// The GIL is held nearly always, or mostly, from such a share on.
-const MOSTLY_HELD: f64 = 0.5;
-
-/// A holder is starved if it has no CPU for such a share of its time.
-const STARVED: f64 = 0.2;
-
-/// Threads run without the GIL if so many do at a time, on the average.
-const NATIVE_THREADS: f64 = 0.5;
-
-/// Hardly anything runs if so few threads do at a time, on the average.
-const IDLE: f64 = 0.05;
+use crate::text::seconds;
 
 /// What limits a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -221,7 +199,8 @@ impl Evidence<'_> {
         if kind == Kind::GilHogged {
             let longest = self.waiting.long_holds.iter().map(|hold| hold.duration_s).fold(0.0, f64::max);
             figures.push(("long_holds", exact(self.waiting.long_holds.len() as f64)));
-            figures.push(("longest_hold_s", exact(longest)));
+            let period_s = 1.0 / f64::from(self.recording.rate_hz.max(1));
+            figures.push(("longest_hold_s", Estimate { mean: longest, ci95: Some(period_s) }));
         }
         if kind == Kind::CpuStarved {
             figures.push(("starved_s", exact(self.waiting.starved_s)));
@@ -232,7 +211,7 @@ impl Evidence<'_> {
     fn hogged(&self, of_waiting: &str) -> (String, String) {
         let long = &self.waiting.long_holds;
         let longest = long.iter().map(|hold| hold.duration_s).fold(0.0, f64::max);
-        let holds = format!("{} long hold{}, longest {}", long.len(), plural(long.len()), time(longest));
+        let holds = format!("{} long hold{}, longest {}", long.len(), plural(long.len()), seconds(longest));
         match self.most_to_blame(|causes| causes.hogged_s) {
             Some((frame, share, _)) if share >= MOST => (
                 format!(
@@ -365,7 +344,7 @@ impl Evidence<'_> {
                     count(self.native.mean),
                     percent(held.mean)
                 ),
-                "more threads and CPUs: this scales.".to_owned(),
+                format!("more threads and CPUs: this scales.{}", self.runs_in(ThreadState::Native)),
             ),
             () if held.mean >= MOSTLY_HELD => (
                 Kind::SingleThread,
@@ -378,7 +357,7 @@ impl Evidence<'_> {
             () if held.mean + self.native.mean < IDLE => (
                 Kind::Idle,
                 format!("hardly anything runs: the GIL is held {} of the time.", percent(held.mean)),
-                "whoever should give this process work, or what it waits for.".to_owned(),
+                format!("whoever should give this process work. Its threads wait{}.", self.blocked_in()),
             ),
             () => (
                 Kind::IoBound,
@@ -386,7 +365,7 @@ impl Evidence<'_> {
                     "threads are mostly blocked and the GIL mostly free: held {} of the time, {waits}.",
                     percent(held.mean)
                 ),
-                "the system calls that threads are blocked in; the GIL is no problem here.".to_owned(),
+                format!("what threads wait for{}; the GIL is no problem here.", self.blocked_in()),
             ),
         };
         let verdict = Verdict::new(kind, summary, &[advice]).with([("starved", starved)]);
@@ -397,7 +376,7 @@ impl Evidence<'_> {
         Verdict::new(
             Kind::FreeThreaded,
             format!("there is no GIL: {} run Python at a time.", count(self.parallel.mean)),
-            &[],
+            &[format!("more threads, as far as there are CPUs.{}", self.runs_in(ThreadState::Parallel))],
         )
         .with([("parallel_mean", self.parallel), ("native_mean", self.native)])
     }
@@ -407,19 +386,55 @@ impl Evidence<'_> {
         let throttled = self.recording.throttling.filter(|it| it.throttled_periods > 0);
         throttled.map_or_else(String::new, |it| {
             let quota = it.quota_cpus.map_or_else(String::new, |cpus| format!(" of {cpus:.2} CPUs"));
-            format!(", held back by its cgroup's quota{quota} for {}", time(it.throttled.as_secs_f64()))
+            format!(", held back by its cgroup's quota{quota} for {}", seconds(it.throttled.as_secs_f64()))
         })
     }
 
     fn more_cpu(&self) -> String {
+        let code = self.most_held(" for code such as ");
         match self.recording.throttling.is_some_and(|it| it.throttled_periods > 0) {
-            true => "a higher CPU quota for its cgroup (the container's CPU limit).".to_owned(),
-            false => "more CPU: others compete with this process for it.".to_owned(),
+            true => format!("a higher CPU quota for its cgroup (the container's CPU limit){code}."),
+            false => format!("more CPU{code}: others compete with this process for it."),
         }
+    }
+
+    /// The innermost frame and the system call in which threads spent most of their time in some states.
+    fn most_in(&self, is_meant: impl Fn(ThreadState) -> bool) -> Option<(&Frame, Option<Syscall>)> {
+        let mut nanos = HashMap::<(&Frame, Option<Syscall>), u64>::new();
+        for thread in &self.recording.threads {
+            for (ticks, run) in thread.track.runs.iter().filter(|(_, run)| is_meant(run.state)) {
+                if let Some(frame) = self.innermost(run.stack) {
+                    let syscall = match run.state {
+                        ThreadState::Blocked(syscall) => syscall,
+                        _ => None,
+                    };
+                    *nanos.entry((frame, syscall)).or_default() += self.times.nanos(&ticks);
+                }
+            }
+        }
+        let place = |frame: &Frame| (frame.file.clone(), frame.line, frame.function.clone());
+        let most =
+            nanos.into_iter().max_by_key(|((frame, _), nanos)| (*nanos, std::cmp::Reverse(place(frame))));
+        most.map(|(frame, _)| frame)
+    }
+
+    /// What threads are blocked in most: `, most of all in recvfrom below serve at echo.py:12`.
+    fn blocked_in(&self) -> String {
+        let most = self.most_in(|state| matches!(state, ThreadState::Blocked(_)));
+        most.map_or_else(String::new, |(frame, syscall)| match syscall {
+            Some(syscall) => format!(", most of all in {} below {}", syscall.name(), frame.place()),
+            None => format!(", most of all below {}", frame.place()),
+        })
+    }
+
+    /// Where threads run most that do so without the GIL.
+    fn runs_in(&self, state: ThreadState) -> String {
+        let most = self.most_in(|other| other == state);
+        most.map_or_else(String::new, |(frame, _)| format!(" It runs mostly in {}.", frame.place()))
     }
 }
 
-/// Known exactly, or as exactly as the ticks tell.
+/// Counted, by the ticks or by the kernel.
 fn exact(mean: f64) -> Estimate {
     Estimate { mean, ci95: Some(0.0) }
 }
@@ -434,8 +449,4 @@ fn count(threads: f64) -> String {
 
 fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
-}
-
-fn time(seconds: f64) -> String {
-    if seconds < 1.0 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds:.1} s") }
 }

@@ -12,6 +12,9 @@ use crate::units::Timestamp;
 /// How many of the last ticks the shown share is of.
 const RECENT: usize = 1000;
 
+/// Columns of a terminal.
+const WIDTH: usize = 80;
+
 /// The line that moves.
 pub(super) struct Progress(ProgressBar);
 
@@ -21,13 +24,10 @@ impl Progress {
         let command = target.command_title();
         let until = if args.duration.is_none() && args.pid.is_some() { "; Ctrl-C ends it" } else { "" };
         let plural = if threads == 1 { "" } else { "s" };
-        eprintln!(
-            "Recording pid {} ({}, CPython {}, {threads} thread{plural})\nat {} Hz{until}",
-            target.pid,
-            shorten(&visible(&command), 40),
-            target.python,
-            args.rate
-        );
+        let before = format!("Recording pid {} (", target.pid);
+        let after = format!(", CPython {}, {threads} thread{plural})", target.python);
+        let room = WIDTH.saturating_sub(before.len() + after.len());
+        eprintln!("{before}{}{after}\nat {} Hz{until}", shorten(&visible(&command), room), args.rate);
         let bar = match args.duration {
             Some(duration) => ProgressBar::new(duration.as_millis() as u64).with_style(style("{bar:30} ")),
             None => ProgressBar::new_spinner().with_style(style("{spinner} ")),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::recording::Recording;
+pub(super) use crate::text::seconds;
 use crate::text::{shorten, visible};
 
 /// The longest command line shown, in characters.
@@ -48,13 +49,4 @@ pub(super) fn ticks(recording: &Recording) -> String {
 /// `10.0 s`, `250 ms`.
 pub(super) fn duration(duration: Duration) -> String {
     seconds(duration.as_secs_f64())
-}
-
-/// The same for a number of seconds.
-pub(super) fn seconds(seconds: f64) -> String {
-    match () {
-        () if seconds < 0.01 => format!("{:.1} ms", seconds * 1000.0),
-        () if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
-        () => format!("{seconds:.1} s"),
-    }
 }

@@ -27,7 +27,10 @@ const NAME_WIDTH: usize = 20;
 const VERDICT_LINES: usize = 2;
 const ADVICE_LINES: usize = 2;
 
-/// Lines of code that made others wait.
+/// Lines for how it was recorded.
+const HOW_LINES: usize = 2;
+
+/// Lines of code that made others wait, at most.
 const BLAMED: usize = 2;
 
 /// The least headroom worth a word.
@@ -40,14 +43,17 @@ const LEAST_BLAME: f64 = 0.01;
 pub fn text(recording: &Recording, analysis: &Analysis, emphasis: Style) -> String {
     let verdict = analysis.verdict.as_ref();
     let head = verdict.map(|verdict| judgement(verdict, emphasis)).unwrap_or_default();
-    let blamed = blamed(recording, analysis);
     let foot = how(recording);
     let gils: Vec<String> =
         (0..recording.gils.len().min(MOST_ROWS)).map(|gil| gil_sentence(recording, analysis, gil)).collect();
-    let fixed = [&head, &blamed, &foot].into_iter().chain(&gils).map(|text| text.lines().count());
+    let fixed = [&head, &foot].into_iter().chain(&gils).map(|text| text.lines().count());
     let room = LINES.saturating_sub(1 + fixed.sum::<usize>());
     // Each table has an empty line and a heading.
-    let rows = (room / gils.len().max(1)).saturating_sub(2).clamp(FEWEST_ROWS, MOST_ROWS);
+    let tables = gils.len().max(1);
+    let blamed =
+        blamed(recording, analysis, room.saturating_sub(tables * (2 + FEWEST_ROWS)).clamp(1, BLAMED));
+    let room = room.saturating_sub(blamed.lines().count());
+    let rows = (room / tables).saturating_sub(2).clamp(FEWEST_ROWS, MOST_ROWS);
     let mut text = String::from("\n") + &head;
     for (gil, sentence) in gils.iter().enumerate() {
         text.push_str(sentence);
@@ -262,15 +268,15 @@ fn waits_for(recording: &Recording, gil: &GilAnalysis, waiter: ThreadIndex) -> O
     Some(pad(&visible(&holder.label()), WIDTH - used))
 }
 
-/// The lines of code behind which others waited most.
-fn blamed(recording: &Recording, analysis: &Analysis) -> String {
+/// The lines of code behind which others waited most, at most so many.
+fn blamed(recording: &Recording, analysis: &Analysis, most: usize) -> String {
     let inflicted = |top: &TopHolder| top.blame.map_or(0.0, |blame| blame.inflicted.total_s());
     let least = LEAST_BLAME * recording.duration.as_secs_f64();
     let mut tops: Vec<&TopHolder> = analysis.gils.iter().flat_map(|gil| &gil.top_holders).collect();
     tops.retain(|top| inflicted(top) > least);
     tops.sort_by(|a, b| inflicted(b).total_cmp(&inflicted(a)));
     let mut text = String::new();
-    for top in tops.into_iter().take(BLAMED) {
+    for top in tops.into_iter().take(most) {
         let place = top.frame.as_ref().map_or_else(|| "<stack unknown>".to_owned(), |frame| frame.place());
         let syscall = top.blame.and_then(|blame| blame.syscall);
         let stalled = syscall.map_or_else(String::new, |syscall| format!(" (blocked in {})", syscall.name()));
@@ -288,12 +294,13 @@ fn how(recording: &Recording) -> String {
         Ending::TargetExecuted => format!("pid {} started another program.\n", recording.target.pid),
         Ending::TargetUnreadable => format!("pid {} can no longer be read.\n", recording.target.pid),
     };
-    format!(
-        "\n{ending}{} in {}; gilspy used {} of one CPU\n",
+    let how = format!(
+        "{} in {}; gilspy used {} of one CPU",
         heading::ticks(recording),
         heading::duration(recording.duration),
         percent(overhead_cpu(recording)),
-    )
+    );
+    format!("\n{ending}{}", wrapped(&how, "", HOW_LINES))
 }
 
 fn percent(share: f64) -> String {
@@ -328,7 +335,7 @@ fn pad(text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::fake;
+    use crate::recording::{RateChange, fake};
 
     fn text_of(ticks: &str) -> String {
         let recording = fake::recording(ticks);
@@ -351,7 +358,9 @@ mod tests {
         let staller = ("W".repeat(25) + &"S".repeat(10)).repeat(50);
         let waiting = "W".repeat(35 * 50);
         let rows: Vec<&str> = [&*hog, &*staller].into_iter().chain([&*waiting; 30]).collect();
-        let recording = fake::of_threads(&rows);
+        let mut recording = fake::of_threads(&rows);
+        recording.rate_changes.push(RateChange { at_s: 1.0, rate_hz: 250.0 });
+        (recording.missed_ticks, recording.torn_ticks) = (123_456, 123_456);
         let text = text(&recording, &Analysis::of(&recording), Style::new());
         assert!(text.lines().count() <= LINES, "{text}");
         assert!(text.lines().all(|line| line.width() <= WIDTH), "{text}");
