@@ -38,10 +38,13 @@ pub(super) struct Attached {
 
 /// Attaches to a running process.
 pub(super) fn attach(pid: Pid) -> Result<Attached> {
-    let process = Process::open(pid)?;
+    let mut process = Process::open(pid)?;
     let began = Instant::now();
     loop {
+        process.accept_program();
         match find(&process) {
+            // In the midst of exec(2) a process is neither the old program nor yet the new one.
+            Ok(_) if process.has_executed() && began.elapsed() < STARTING => {}
             Ok(located) => return Attached::new(process, located),
             Err(missing) if began.elapsed() < missing.patience() => std::thread::sleep(RETRY),
             Err(missing) => return Err(missing.explain(&process)),

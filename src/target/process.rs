@@ -134,8 +134,12 @@ impl Process {
     /// Whether it runs another program than when it was opened, or when [`Process::accept_program`] was
     /// called.
     pub fn has_executed(&self) -> bool {
-        let now = self.current_program();
-        now.is_some() && now != self.program
+        let (Some((stack, random)), Some((old_stack, old_random))) = (self.current_program(), self.program)
+        else {
+            return false;
+        };
+        // What cannot be read any more is no other program: the process may be ending.
+        stack != old_stack || matches!((random, old_random), (Some(now), Some(old)) if now != old)
     }
 
     /// Takes the program that it runs now as the one it ought to run.
