@@ -294,12 +294,12 @@ fn how(recording: &Recording) -> String {
         Ending::TargetExecuted => format!("pid {} started another program.\n", recording.target.pid),
         Ending::TargetUnreadable => format!("pid {} can no longer be read.\n", recording.target.pid),
     };
-    let how = format!(
-        "{} in {}; gilspy used {} of one CPU",
-        heading::ticks(recording),
-        heading::duration(recording.duration),
-        percent(overhead_cpu(recording)),
-    );
+    let ticks = format!("{} in {}", heading::ticks(recording), heading::duration(recording.duration));
+    let used = percent(overhead_cpu(recording));
+    let mut how = format!("{ticks}; gilspy used {used} of one CPU");
+    if how.width() > WIDTH {
+        how = format!("{ticks}; gilspy: {used} CPU");
+    }
     format!("\n{ending}{}", wrapped(&how, "", HOW_LINES))
 }
 
