@@ -41,11 +41,11 @@ pub(super) fn attach(pid: Pid) -> Result<Attached> {
     let mut process = Process::open(pid)?;
     let began = Instant::now();
     loop {
-        process.accept_program();
         match find(&process) {
-            // In the midst of exec(2) a process is neither the old program nor yet the new one.
-            Ok(_) if process.has_executed() && began.elapsed() < STARTING => {}
-            Ok(located) => return Attached::new(process, located),
+            Ok(located) => {
+                process.accept_loaded_program();
+                return Attached::new(process, located);
+            }
             Err(missing) if began.elapsed() < missing.patience() => std::thread::sleep(RETRY),
             Err(missing) => return Err(missing.explain(&process)),
         }

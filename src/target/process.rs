@@ -134,12 +134,8 @@ impl Process {
     /// Whether it runs another program than when it was opened, or when [`Process::accept_program`] was
     /// called.
     pub fn has_executed(&self) -> bool {
-        let (Some((stack, random)), Some((old_stack, old_random))) = (self.current_program(), self.program)
-        else {
-            return false;
-        };
-        // What cannot be read any more is no other program: the process may be ending.
-        stack != old_stack || matches!((random, old_random), (Some(now), Some(old)) if now != old)
+        let now = self.current_program();
+        now.is_some() && now != self.program
     }
 
     /// Takes the program that it runs now as the one it ought to run.
@@ -147,13 +143,23 @@ impl Process {
         self.program = self.current_program();
     }
 
+    /// Takes the program that it runs now, if it was in the midst of exec(2) when it was opened: then it was neither
+    /// the old program nor the new one.
+    pub fn accept_loaded_program(&mut self) {
+        if self.program.is_none_or(|(_, random)| random.is_none()) {
+            self.accept_program();
+        }
+    }
+
+    /// `None` where it has no memory any more; no random bytes where they cannot be read, as in the midst of exec(2)
+    /// (`create_elf_tables` in Linux `fs/binfmt_elf.c` puts them there).
     fn current_program(&self) -> Option<Program> {
         let process = procfs::process::Process::new(self.pid.raw()).ok()?;
-        let stat = process.stat().ok()?;
         let mut random = [0; 16];
         let address = process.auxv().ok().and_then(|auxv| auxv.get(&AT_RANDOM).copied());
         let read = address.map(|address| self.memory().read(Address::new(address), &mut random));
-        // A process that ends has no stack any more; that is not another program.
+        // After the memory, which could be gone by then: a process that ends is not another program.
+        let stat = process.stat().ok()?;
         (stat.vsize > 0).then_some((stat.startstack, matches!(read, Some(Ok(()))).then_some(random)))
     }
 
