@@ -146,7 +146,9 @@ impl Stacks {
             let has_changed = |code: &Address| changed.binary_search(code).is_ok();
             let doubtful = self.uses.iter().filter(|(code, _)| has_changed(code));
             self.doubtful.extend(doubtful.map(|(_, index)| *index));
-            self.known.retain(|stack, _| !stack.iter().any(|raw| has_changed(&raw.code)));
+        }
+        if self.codes.came_loose() {
+            self.known.retain(|stack, _| stack.iter().all(|raw| self.codes.is_settled(raw.code)));
         }
         self.uses.clear();
         Ok(())

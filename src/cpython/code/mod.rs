@@ -3,8 +3,9 @@
 //! A code object's address says little about what it is: a program that makes and drops functions puts
 //! one at the address of another, with its name and tables at the old addresses too. So what identifies a
 //! code object is compared, down to the length and hash of its strings: at each use at first. An address
-//! that has been the same for long enough is settled: it is trusted, and compared a few times a second
-//! ([`CodeCache::confirm`]); where it changed, what was made of it since the last time is in doubt.
+//! that has been the same for long enough, with none near it that was not, is settled: it is trusted, and
+//! compared a few times a second ([`CodeCache::confirm`]); where it changed, what was made of it since the
+//! last time is in doubt.
 
 mod line_table;
 
@@ -19,6 +20,7 @@ use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::Address;
 
 type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+type HashSet<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
 
 /// The longest code object header read, in bytes.
 const MAX_HEADER: usize = 256;
@@ -38,6 +40,11 @@ const QUIET_SPANS: u32 = 5;
 
 /// How much longer it takes, after each change, until an address is settled again.
 const DISTRUST: u32 = 8;
+
+/// How many bits of an address tell places within one region, where a code object that changes says that
+/// memory is being used anew: two that take turns at one address may look settled to whoever looks rarely. As
+/// large as an arena (CPython 3.10 `Objects/obmalloc.c`, `ARENA_BITS`).
+const REGION_BITS: u32 = 20;
 
 /// The offset of a frame that has not started: an instruction of two bytes before the first.
 const BEFORE_FIRST: i32 = -2;
@@ -112,6 +119,9 @@ pub struct CodeCache {
     codes: HashMap<Address, Code>,
     /// Those that are not settled yet.
     unsettled: Vec<Address>,
+    /// Regions where one has changed since the last confirmation.
+    restless: HashSet<u64>,
+    came_loose: bool,
     wanted: Vec<Address>,
     identities: Vec<(Address, Identity)>,
 }
@@ -131,6 +141,8 @@ impl Default for CodeCache {
             unknown: UNKNOWN_NAME.into(),
             codes: HashMap::default(),
             unsettled: Vec::new(),
+            restless: HashSet::default(),
+            came_loose: false,
             wanted: Vec::new(),
             identities: Vec::new(),
         }
@@ -199,7 +211,10 @@ impl CodeCache {
                     code.trust.has_agreed = true;
                     continue;
                 }
-                Some(code) => code.trust.after_change(),
+                Some(code) => {
+                    self.restless.insert(region(address));
+                    code.trust.after_change()
+                }
                 None => {
                     self.unsettled.push(address);
                     Trust::default()
@@ -216,6 +231,7 @@ impl CodeCache {
         for address in wanted.iter().filter(|address| !has(&identities, **address)) {
             verified = Verified::Changed;
             if let Some(code) = self.codes.get_mut(address) {
+                self.restless.insert(region(*address));
                 *code = Code::unknown(code.trust.after_change());
             }
         }
@@ -235,7 +251,7 @@ impl CodeCache {
     }
 
     /// Compares settled code objects with what is there now, answers which have changed, and settles those
-    /// that have been the same for long enough.
+    /// that have been the same for long enough. Where one has changed, those near it are no longer settled.
     ///
     /// # Errors
     /// When the target is gone or refuses.
@@ -254,6 +270,7 @@ impl CodeCache {
             match self.codes.get_mut(&address) {
                 Some(code) if Some(code.identity) == now => continue,
                 Some(code) => {
+                    self.restless.insert(region(address));
                     *code = Code::unknown(code.trust.after_change());
                     self.unsettled.push(address);
                 }
@@ -261,7 +278,9 @@ impl CodeCache {
             }
             changed.push(address);
         }
+        self.came_loose = !changed.is_empty();
         self.identities = identities;
+        self.start_over_where_restless();
         let known = &mut self.codes;
         self.unsettled.retain(|address| {
             known.get_mut(address).is_some_and(|code| {
@@ -271,6 +290,31 @@ impl CodeCache {
         });
         Ok(changed)
     }
+
+    /// Whether one that was settled is no longer, after the last confirmation.
+    pub fn came_loose(&self) -> bool {
+        self.came_loose
+    }
+
+    fn start_over_where_restless(&mut self) {
+        let restless = std::mem::take(&mut self.restless);
+        if restless.is_empty() {
+            return;
+        }
+        for (address, code) in &mut self.codes {
+            if restless.contains(&region(*address)) {
+                if code.trust.is_settled {
+                    self.unsettled.push(*address);
+                    self.came_loose = true;
+                }
+                code.trust = Trust { needed: code.trust.needed, ..Trust::default() };
+            }
+        }
+    }
+}
+
+fn region(address: Address) -> u64 {
+    address.raw() >> REGION_BITS
 }
 
 impl Witness {
