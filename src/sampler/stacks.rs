@@ -16,8 +16,12 @@ const MAX_KNOWN: usize = 65_536;
 /// Uses after which the trusted code objects are looked at early.
 const MAX_USES: usize = 1 << 16;
 
-/// How often a code object that is not settled is looked at for one stack, before, between and after two readings of
-/// that each time: two that take turns at one address may be taken for one another once.
+/// How many code objects that are not settled are looked at between two readings of the stack. Few, so that the
+/// readings are close: a program that makes and drops functions every 10 us may else be at one when the stack
+/// is read and at another when the code is, as often as they are looked at.
+const WITNESSES: usize = 2;
+
+/// How often each of them is.
 const ROUNDS: usize = 2;
 
 /// Names stacks.
@@ -104,15 +108,20 @@ impl Stacks {
         if self.codes.verify(memory, layout, stack)? == Verified::Settled {
             return Ok((true, stack.len()));
         }
-        let mut witnesses = [(); 3].map(|()| self.codes.witnesses(stack));
-        let mut sure = stack.len();
-        for _ in 0..ROUNDS {
-            sure = sure.min(reader.still_there(memory, layout, stack, &mut witnesses)?);
-            let agrees = |raw: &RawFrame| {
-                self.codes.is_settled(raw.code)
-                    || witnesses.iter().all(|witnesses| agrees(witnesses, layout, raw.code))
-            };
-            sure = stack.iter().rev().take(sure).take_while(|raw| agrees(raw)).count();
+        let mut witnesses = self.codes.witnesses(stack);
+        let known = |raw: &RawFrame| {
+            let is_witnessed = || witnesses.binary_search_by_key(&raw.code, Witness::code).is_ok();
+            self.codes.is_settled(raw.code) || is_witnessed()
+        };
+        let mut sure = stack.iter().rev().take_while(|raw| known(raw)).count();
+        for group in witnesses.chunks_mut(WITNESSES) {
+            for _ in 0..ROUNDS {
+                sure = sure.min(reader.still_there(memory, layout, stack, group)?);
+                let is_other = |raw: &RawFrame| {
+                    group.iter().any(|witness| witness.code() == raw.code && !witness.agrees(layout))
+                };
+                sure = stack.iter().rev().take(sure).take_while(|raw| !is_other(raw)).count();
+            }
         }
         Ok((false, sure))
     }
@@ -153,10 +162,4 @@ impl Stacks {
         self.uses.clear();
         Ok(())
     }
-}
-
-/// Whether a code object was seen to be what is known of it.
-fn agrees(witnesses: &[Witness], layout: &Layout, code: Address) -> bool {
-    let place = witnesses.binary_search_by_key(&code, Witness::code);
-    place.is_ok_and(|place| witnesses[place].agrees(layout))
 }

@@ -124,32 +124,31 @@ impl StackReader {
         before: Segment<'_>,
         after: Segment<'_>,
     ) -> Result<Enclosed, ReadError> {
-        let none = std::iter::empty;
-        self.read_among(memory, layout, [before].into_iter(), none(), [after].into_iter())
+        self.read_among(memory, layout, Some(before), std::iter::empty(), Some(after))
     }
 
-    /// The same, with any number of segments before, between and after the two readings of the stack.
+    /// The same, with any number of segments between the two readings of the stack.
     fn read_among<'a>(
         &mut self,
         memory: &impl ReadMemory,
         layout: &Layout,
-        before: impl Iterator<Item = Segment<'a>>,
+        before: Option<Segment<'a>>,
         between: impl Iterator<Item = Segment<'a>>,
-        after: impl Iterator<Item = Segment<'a>>,
+        after: Option<Segment<'a>>,
     ) -> Result<Enclosed, ReadError> {
         self.first.prepare(layout, &self.plan);
         self.second.prepare(layout, &self.plan);
         self.middle.prepare(layout, &self.plan);
         let mut tid = [0; 4];
         let mut segments = Segments::new();
-        before.for_each(|segment| segments.push(segment));
+        before.into_iter().for_each(|segment| segments.push(segment));
         let start = segments.len();
         self.first.add_forward(layout, self.thread, &self.plan, &mut segments);
         self.middle.add(layout, self.thread, &self.plan, &mut segments);
         between.for_each(|segment| segments.push(segment));
         self.second.add_backward(layout, self.thread, &self.plan, &mut segments);
         let end = segments.len();
-        after.for_each(|segment| segments.push(segment));
+        after.into_iter().for_each(|segment| segments.push(segment));
         let last = segments.len();
         if let Some(Descriptor { offset, pthread, .. }) = self.descriptor {
             segments.push(Segment::new(Address::new(pthread) + offset, &mut tid));
@@ -207,7 +206,7 @@ impl StackReader {
     }
 
     /// Reads once more, and answers how many calls of a stack that was read before, from the outermost inward,
-    /// have been there all the while. The witnesses are read before, between and after the two readings.
+    /// have been there all the while. The witnesses are read between the two readings.
     ///
     /// # Errors
     /// When the target is gone or refuses.
@@ -216,15 +215,15 @@ impl StackReader {
         memory: &impl ReadMemory,
         layout: &Layout,
         stack: &[RawFrame],
-        witnesses: &mut [Vec<Witness>; 3],
+        witnesses: &mut [Witness],
     ) -> Result<usize, ReadError> {
-        let [before, between, after] = witnesses
-            .each_mut()
-            .map(|witnesses| witnesses.iter_mut().flat_map(|witness| witness.segments(layout)));
-        if self.read_among(memory, layout, before, between, after)?.consistency == Consistency::None {
-            return Ok(0);
-        }
-        let calls = self.last.iter().zip(stack.iter().rev());
+        let between = witnesses.iter_mut().flat_map(|witness| witness.segments(layout));
+        let agreed = match self.read_among(memory, layout, None, between, None)?.consistency {
+            Consistency::None => 0,
+            Consistency::Outer => self.stack.len() - 1,
+            Consistency::Whole => self.stack.len(),
+        };
+        let calls = self.last.iter().take(agreed).zip(stack.iter().rev());
         Ok(calls.take_while(|(seen, raw)| seen.readings > 1 && seen.call.raw.code == raw.code).count())
     }
 
