@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::{MAX_FRAMES, RawFrame};
 use crate::cpython::decode::{i32_at, pointer_at, u8_at, u64_at};
-use crate::cpython::layout::{CurrentFrame, FrameLayout, Instruction, Layout};
+use crate::cpython::layout::{CurrentFrame, Entry, FrameLayout, Instruction, Layout};
 use crate::cpython::threads::ThreadHeader;
 use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::Address;
@@ -96,6 +96,8 @@ pub(super) struct Linked {
     /// of the data stack.
     pub(super) is_loose: bool,
     is_generator: bool,
+    /// Whether it is marked as a call out of C, where such are.
+    is_entry: bool,
 }
 
 /// Why a walk along the frames ended before the outermost.
@@ -257,9 +259,19 @@ impl Reading {
             self.frames.push(frame);
             next = frame.previous;
         }
-        // A generator's frame has no caller while it is suspended: it was, when it was read.
-        let starts_well = self.root().is_none_or(|root| !root.is_generator);
-        if starts_well { Ok(()) } else { Err(Broken::Torn) }
+        if self.starts_well(layout) { Ok(()) } else { Err(Broken::Torn) }
+    }
+
+    /// Whether the outermost frame has no caller because it needs none. A generator's has none while it is
+    /// suspended: it was, when it was read. A call that is just being made has none yet; a thread without a CPU
+    /// can stay at that for many readings.
+    fn starts_well(&self, layout: &Layout) -> bool {
+        let is_entry = match layout.frame.entry {
+            Entry::None => true,
+            Entry::Flag(_) => self.root().is_none_or(|root| root.is_entry),
+            Entry::Frame => self.frames.last().is_none_or(|frame| !frame.is_python),
+        };
+        is_entry && self.root().is_none_or(|root| !root.is_generator)
     }
 
     /// Whether no frame comes twice.
@@ -375,6 +387,10 @@ pub(super) fn decode_frame(layout: &FrameLayout, address: Address, bytes: &[u8])
         is_python: !is_foreign,
         is_loose: false,
         is_generator: owner == OWNED_BY_GENERATOR,
+        is_entry: match layout.entry {
+            Entry::Flag(offset) => u8_at(bytes, offset)? != 0,
+            Entry::None | Entry::Frame => false,
+        },
     })
 }
 

@@ -212,6 +212,7 @@ impl DebugOffsets {
                 previous: at(places.frame + 1)?,
                 code: at(places.frame + 2)?,
                 owner: Some(at(places.frame + 5)?),
+                entry: Entry::Frame,
                 instruction: Instruction::Pointer(at(places.frame + 3)?),
             },
             code: CodeLayout {

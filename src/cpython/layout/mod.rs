@@ -158,8 +158,23 @@ pub struct FrameLayout {
     pub code: u64,
     /// `char owner` (from 3.11 on): frames owned by the C stack or the interpreter are no Python calls.
     pub owner: Option<u64>,
+    /// What marks the outermost call.
+    pub entry: Entry,
     /// Which instruction it is at.
     pub instruction: Instruction,
+}
+
+/// What marks a call out of C, as a thread's outermost is: a new frame without the mark that has no caller has
+/// not been linked to its own yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing; frames have their caller from the beginning (to 3.10).
+    None,
+    /// `bool is_entry` (3.11).
+    Flag(u64),
+    /// A frame of the C stack or the interpreter below it (from 3.12 on; `entry_frame` of
+    /// `_PyEval_EvalFrameDefault` in CPython `Python/ceval.c`).
+    Frame,
 }
 
 /// How a frame says which instruction it is at.

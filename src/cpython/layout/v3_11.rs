@@ -30,6 +30,7 @@ pub(super) const LAYOUT: Layout = Layout {
         previous: 48,
         code: 32,
         owner: Some(69),
+        entry: Entry::Flag(68),
         instruction: Instruction::Previous(56),
     },
     code: CodeLayout {

@@ -30,6 +30,7 @@ pub(super) const LAYOUT: Layout = Layout {
         previous: 8,
         code: 0,
         owner: Some(70),
+        entry: Entry::Frame,
         instruction: Instruction::Previous(56),
     },
     code: CodeLayout {

@@ -30,6 +30,7 @@ pub(super) const LAYOUT: Layout = Layout {
         previous: 24,
         code: 32,
         owner: None,
+        entry: Entry::None,
         instruction: Instruction::ByteIndex(104),
     },
     code: CodeLayout {
