@@ -21,6 +21,9 @@ const MAX_USES: usize = 1 << 16;
 /// is read and at another when the code is, as often as they are looked at.
 const WITNESSES: usize = 2;
 
+/// In how many groups at most: a stack of very many is read no more often than that.
+const GROUPS: usize = 16;
+
 /// How often each of them is.
 const ROUNDS: usize = 2;
 
@@ -114,7 +117,8 @@ impl Stacks {
             self.codes.is_settled(raw.code) || is_witnessed()
         };
         let mut sure = stack.iter().rev().take_while(|raw| known(raw)).count();
-        for group in witnesses.chunks_mut(WITNESSES) {
+        let size = witnesses.len().div_ceil(GROUPS).max(WITNESSES);
+        for group in witnesses.chunks_mut(size) {
             for _ in 0..ROUNDS {
                 sure = sure.min(reader.still_there(memory, layout, stack, group)?);
                 let is_other = |raw: &RawFrame| {
@@ -150,13 +154,13 @@ impl Stacks {
     fn look_again(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<(), ReadError> {
         self.confirmations = self.confirmations.wrapping_add(1);
         let mut codes: Vec<Address> = self.uses.iter().map(|(code, _)| *code).collect();
-        let changed = self.codes.confirm(memory, layout, &mut codes)?;
-        if !changed.is_empty() {
-            let has_changed = |code: &Address| changed.binary_search(code).is_ok();
+        let confirmed = self.codes.confirm(memory, layout, &mut codes)?;
+        if !confirmed.changed.is_empty() {
+            let has_changed = |code: &Address| confirmed.changed.binary_search(code).is_ok();
             let doubtful = self.uses.iter().filter(|(code, _)| has_changed(code));
             self.doubtful.extend(doubtful.map(|(_, index)| *index));
         }
-        if self.codes.came_loose() {
+        if confirmed.came_loose {
             self.known.retain(|stack, _| stack.iter().all(|raw| self.codes.is_settled(raw.code)));
         }
         self.uses.clear();

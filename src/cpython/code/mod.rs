@@ -121,9 +121,17 @@ pub struct CodeCache {
     unsettled: Vec<Address>,
     /// Regions where one has changed since the last confirmation.
     restless: HashSet<u64>,
-    came_loose: bool,
     wanted: Vec<Address>,
     identities: Vec<(Address, Identity)>,
+}
+
+/// What has come of those that were settled, at a confirmation.
+#[derive(Debug)]
+pub struct Confirmed {
+    /// Those that are others now, in order.
+    pub changed: Vec<Address>,
+    /// Whether any is no longer settled: those that have changed, and those near one that has.
+    pub came_loose: bool,
 }
 
 /// A code object that is not settled, to be looked at once more.
@@ -142,7 +150,6 @@ impl Default for CodeCache {
             codes: HashMap::default(),
             unsettled: Vec::new(),
             restless: HashSet::default(),
-            came_loose: false,
             wanted: Vec::new(),
             identities: Vec::new(),
         }
@@ -250,8 +257,8 @@ impl CodeCache {
         unsettled.map(|(code, kept)| Witness::new(code, kept.identity)).collect()
     }
 
-    /// Compares settled code objects with what is there now, answers which have changed, and settles those
-    /// that have been the same for long enough. Where one has changed, those near it are no longer settled.
+    /// Compares settled code objects with what is there now, and settles those that have been the same for long
+    /// enough. Where one has changed since the last time, those near it are no longer settled.
     ///
     /// # Errors
     /// When the target is gone or refuses.
@@ -260,7 +267,7 @@ impl CodeCache {
         memory: &impl ReadMemory,
         layout: &Layout,
         codes: &mut Vec<Address>,
-    ) -> Result<Vec<Address>, ReadError> {
+    ) -> Result<Confirmed, ReadError> {
         let mut identities = std::mem::take(&mut self.identities);
         read_identities(memory, layout, codes, &mut identities)?;
         let mut changed = Vec::new();
@@ -278,9 +285,8 @@ impl CodeCache {
             }
             changed.push(address);
         }
-        self.came_loose = !changed.is_empty();
         self.identities = identities;
-        self.start_over_where_restless();
+        let came_loose = self.start_over_where_restless() || !changed.is_empty();
         let known = &mut self.codes;
         self.unsettled.retain(|address| {
             known.get_mut(address).is_some_and(|code| {
@@ -288,28 +294,25 @@ impl CodeCache {
                 !code.trust.is_settled
             })
         });
-        Ok(changed)
+        Ok(Confirmed { changed, came_loose })
     }
 
-    /// Whether one that was settled is no longer, after the last confirmation.
-    pub fn came_loose(&self) -> bool {
-        self.came_loose
-    }
-
-    fn start_over_where_restless(&mut self) {
+    /// Answers whether any was settled there.
+    fn start_over_where_restless(&mut self) -> bool {
         let restless = std::mem::take(&mut self.restless);
         if restless.is_empty() {
-            return;
+            return false;
         }
+        let unsettled_before = self.unsettled.len();
         for (address, code) in &mut self.codes {
             if restless.contains(&region(*address)) {
                 if code.trust.is_settled {
                     self.unsettled.push(*address);
-                    self.came_loose = true;
                 }
                 code.trust = Trust { needed: code.trust.needed, ..Trust::default() };
             }
         }
+        self.unsettled.len() > unsettled_before
     }
 }
 
