@@ -27,6 +27,9 @@ const GROUPS: usize = 16;
 /// How often each of them is.
 const ROUNDS: usize = 2;
 
+/// Readings that are made for that at most, if the stack moves too fast for one to say anything.
+const ATTEMPTS: usize = 3;
+
 /// Names stacks.
 #[derive(Debug, Default)]
 pub(super) struct Stacks {
@@ -120,7 +123,14 @@ impl Stacks {
         let size = witnesses.len().div_ceil(GROUPS).max(WITNESSES);
         for group in witnesses.chunks_mut(size) {
             for _ in 0..ROUNDS {
-                sure = sure.min(reader.still_there(memory, layout, stack, group)?);
+                let mut there = 0;
+                for _attempt in 0..ATTEMPTS {
+                    there = reader.still_there(memory, layout, stack, group)?;
+                    if there > 0 {
+                        break;
+                    }
+                }
+                sure = sure.min(there);
                 let is_other = |raw: &RawFrame| {
                     group.iter().any(|witness| witness.code() == raw.code && !witness.agrees(layout))
                 };
