@@ -5,9 +5,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::thresholds::LONG_HOLD_INTERVALS;
-use super::ticks::TickTimes;
 use super::waiting::GilTicks;
-use crate::recording::{GilTrack, Holder, Recording, StackIndex, ThreadIndex};
+use crate::recording::{GilTrack, Holder, Recording, StackIndex, ThreadIndex, TickTimes};
 use crate::units::Timestamp;
 
 /// How long the GIL is kept at a time.

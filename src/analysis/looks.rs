@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::ticks::TickTimes;
+use super::times;
 use super::waiting::{self, Pair};
 use crate::recording::{Recording, StackIndex, ThreadIndex, ThreadState};
 use crate::units::Timestamp;
@@ -30,7 +30,7 @@ pub struct Usual {
 impl<'a> Looks<'a> {
     /// Of a recording of all threads.
     pub fn of(recording: &'a Recording) -> Self {
-        let times = TickTimes::of(recording);
+        let times = times(recording);
         let gils = 0..recording.gils.len();
         let mut pairs: Vec<Pair> = gils.flat_map(|gil| waiting::pairs(recording, gil, &times)).collect();
         pairs.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));

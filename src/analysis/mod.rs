@@ -3,12 +3,12 @@
 //! A share is of time: each tick stands for the time around it, up to half-way to its neighbours. Ticks whose state
 //! could not be read stay in the denominator, as `unknown`; time that no tick is near to does not.
 
+mod by;
 mod columns;
 mod holds;
 mod looks;
 mod statistics;
 mod thresholds;
-mod ticks;
 mod verdict;
 mod waiting;
 
@@ -17,6 +17,7 @@ use std::mem::{Discriminant, discriminant};
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use by::{By, StackTime, StackTimes, stack_times};
 pub use columns::{Column, columns};
 pub use holds::{HoldLength, HoldLengths, LongHold};
 pub use looks::{Looks, Usual};
@@ -25,11 +26,11 @@ pub use verdict::{Figure, Kind, Verdict};
 pub use waiting::{Blame, Causes, Pair};
 
 use crate::recording::{
-    Frame, GilTrack, Holder, Recording, StackIndex, ThreadIndex, ThreadState, ThreadTrack,
+    Frame, GilTrack, Holder, Recording, StackIndex, ThreadIndex, ThreadState, ThreadTrack, TickTimes,
+    Unreadable,
 };
 use statistics::BatchMeans;
 use thresholds::{CARRIES, TAKES_PART};
-use ticks::TickTimes;
 use waiting::GilTicks;
 
 /// What a recording adds up to.
@@ -44,6 +45,25 @@ pub struct Analysis {
     pub headroom: Option<f64>,
     /// What limits the process; `None` where only holders were looked at, or there were no ticks.
     pub verdict: Option<Verdict>,
+}
+
+/// What was recorded of one process, with what that adds up to: what pictures are made from.
+#[derive(Debug)]
+pub struct Analysed<'a> {
+    /// The recording.
+    pub recording: &'a Recording,
+    /// What it adds up to.
+    pub analysis: Analysis,
+}
+
+impl<'a> Analysed<'a> {
+    /// Adds a recording up.
+    ///
+    /// # Errors
+    /// When the recording can no longer be read.
+    pub fn of(recording: &'a Recording) -> Result<Self, Unreadable> {
+        Ok(Analysed { recording, analysis: Analysis::of(recording)? })
+    }
 }
 
 /// What the ticks of one GIL add up to.
@@ -138,8 +158,11 @@ pub struct States {
 
 impl Analysis {
     /// Adds a recording up.
-    pub fn of(recording: &Recording) -> Self {
-        let times = TickTimes::of(recording);
+    ///
+    /// # Errors
+    /// When the recording can no longer be read.
+    pub fn of(recording: &Recording) -> Result<Self, Unreadable> {
+        let times = times(recording);
         let mut all_ticks = Vec::new();
         let mut gils = Vec::new();
         for (place, gil) in recording.gils.iter().enumerate() {
@@ -151,8 +174,12 @@ impl Analysis {
         let is_known = recording.sees_all_threads && !recording.ticks.is_empty();
         let headroom = is_known.then(|| waiting::headroom(recording, &all_ticks, &times)).flatten();
         let verdict = is_known.then(|| verdict::of(recording, &gils, &all_ticks, &times));
-        Analysis { gils, threads, headroom, verdict }
+        Ok(Analysis { gils, threads, headroom, verdict })
     }
+}
+
+fn times(recording: &Recording) -> TickTimes {
+    TickTimes::of(&recording.ticks, recording.rate_hz, None, None, recording.duration)
 }
 
 fn analyse(

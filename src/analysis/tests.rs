@@ -2,11 +2,11 @@ use super::*;
 use crate::recording::fake;
 
 fn analysis(ticks: &str) -> Analysis {
-    Analysis::of(&fake::recording(ticks))
+    Analysis::of(&fake::recording(ticks)).unwrap()
 }
 
 fn of_threads(rows: &[&str]) -> Analysis {
-    Analysis::of(&fake::of_threads(rows))
+    Analysis::of(&fake::of_threads(rows)).unwrap()
 }
 
 fn waiting(analysis: &Analysis) -> &Waiting {
@@ -30,7 +30,7 @@ fn shares_are_of_all_ticks_and_unknown_is_one_of_them() {
 #[test]
 fn a_recording_without_ticks_has_shares_of_zero_and_no_rate() {
     let recording = fake::recording("");
-    let analysis = Analysis::of(&recording);
+    let analysis = Analysis::of(&recording).unwrap();
     assert_eq!((analysis.gils[0].held.mean, analysis.gils[0].handovers_per_s), (0.0, None));
     assert_eq!((analysis.headroom, analysis.verdict), (None, None));
     assert_eq!(overhead_cpu(&recording), 0.0);
@@ -38,7 +38,7 @@ fn a_recording_without_ticks_has_shares_of_zero_and_no_rate() {
 
 #[test]
 fn who_made_others_wait_most_comes_first_then_who_held_most() {
-    let threads = |recording: &Recording| threads_of(recording, 0, &Analysis::of(recording));
+    let threads = |recording: &Recording| threads_of(recording, 0, &Analysis::of(recording).unwrap());
     let indices = |numbers: [u32; 3]| numbers.map(ThreadIndex);
     assert_eq!(threads(&fake::recording("BBBA")), indices([1, 0, 2]));
     assert_eq!(threads(&fake::of_threads(&["HHHBB", "BBBWW", "BBBHH"])), indices([2, 0, 1]));

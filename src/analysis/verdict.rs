@@ -7,10 +7,9 @@ use serde::Serialize;
 use super::thresholds::{
     IDLE, MOST, MOSTLY_HELD, NATIVE_THREADS, SECOND_CAUSE, STARVED, WAITING_MATTERS, WAITING_MATTERS_SHARE,
 };
-use super::ticks::TickTimes;
 use super::waiting::{self, Causes, GilTicks};
 use super::{Estimate, GilAnalysis, Waiting, mean};
-use crate::recording::{Frame, Holder, Recording, StackIndex, Syscall, ThreadState};
+use crate::recording::{Frame, Holder, Recording, StackIndex, Syscall, ThreadState, TickTimes};
 use crate::text::seconds;
 
 /// What limits a process.
@@ -109,7 +108,7 @@ pub(super) fn of(
         .enumerate()
         .max_by(|(_, a), (_, b)| waited(a).total_cmp(&waited(b)).then(a.held.mean.total_cmp(&b.held.mean)));
     let threads = |does_so: fn(ThreadState) -> bool| -> Estimate {
-        let threads = waiting::how_many(recording, does_so);
+        let threads = waiting::how_many(recording.ticks.len(), waiting::tracks(recording), does_so);
         mean(times, 0..threads.len(), |tick| f64::from(threads[tick]))
     };
     let (place, gil) = match busiest {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::holds::LongHold;
-use super::ticks::TickTimes;
-use crate::recording::{GilTrack, Holder, Recording, StackIndex, Syscall, ThreadIndex, ThreadState};
+use crate::recording::{
+    GilTrack, Holder, Recording, StackIndex, Syscall, ThreadIndex, ThreadState, ThreadTrack, TickTimes,
+};
 
 /// What each tick saw of one GIL.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl GilTicks {
     pub(super) fn of(recording: &Recording, gil: usize, times: &TickTimes) -> Self {
         let length = recording.ticks.len();
         let mut ticks = GilTicks {
-            waiters: waiters(recording, gil),
+            waiters: waiters(length, tracks(recording), gil),
             stalls: vec![None; length],
             long: vec![false; length],
             starved_s: vec![0.0; length],
@@ -163,16 +164,29 @@ fn threads_of(recording: &Recording, gil: usize) -> impl Iterator<Item = usize> 
     (0..recording.threads.len()).filter(shares)
 }
 
-/// How many threads waited for a GIL at each tick.
-fn waiters(recording: &Recording, gil: usize) -> Vec<u32> {
-    how_many(recording, |state| waits_for(state, gil))
+/// What the threads of a recording did.
+pub(super) fn tracks(recording: &Recording) -> impl Iterator<Item = &ThreadTrack> {
+    recording.threads.iter().map(|thread| &thread.track)
 }
 
-/// How many threads did something at each tick.
-pub(super) fn how_many(recording: &Recording, does_so: impl Fn(ThreadState) -> bool) -> Vec<u32> {
-    let mut changes = vec![0_i32; recording.ticks.len() + 1];
-    for thread in &recording.threads {
-        for (ticks, _) in thread.track.runs.iter().filter(|(_, run)| does_so(run.state)) {
+/// How many threads waited for a GIL at each of so many ticks.
+pub(super) fn waiters<'a>(
+    ticks: usize,
+    tracks: impl Iterator<Item = &'a ThreadTrack>,
+    gil: usize,
+) -> Vec<u32> {
+    how_many(ticks, tracks, |state| waits_for(state, gil))
+}
+
+/// How many threads did something at each of so many ticks.
+pub(super) fn how_many<'a>(
+    ticks: usize,
+    tracks: impl Iterator<Item = &'a ThreadTrack>,
+    does_so: impl Fn(ThreadState) -> bool,
+) -> Vec<u32> {
+    let mut changes = vec![0_i32; ticks + 1];
+    for track in tracks {
+        for (ticks, _) in track.runs.iter().filter(|(_, run)| does_so(run.state)) {
             changes[ticks.start] += 1;
             changes[ticks.end] -= 1;
         }

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use tempfile::NamedTempFile;
 
-use crate::analysis::Analysis;
+use crate::analysis::{Analysed, By};
 use crate::cli::Format;
-use crate::recording::Recording;
 use crate::render;
 use crate::units::Pid;
 
@@ -59,14 +58,16 @@ impl Outputs {
     }
 
     /// Writes everything, and answers what was written where.
-    pub(super) fn write(self, recording: &Recording, analysis: &Analysis) -> Result<Vec<(Format, PathBuf)>> {
-        let base = base_name(recording.target.pid, recording.start);
-        self.0.into_iter().map(|output| output.write(recording, analysis, &base)).collect()
+    pub(super) fn write(self, processes: &[Analysed<'_>]) -> Result<Vec<(Format, PathBuf)>> {
+        let first = processes.first().map(|first| (first.recording.target.pid, first.recording.start));
+        let (pid, start) = first.unwrap_or((Pid::new(0), jiff::Timestamp::now()));
+        let base = base_name(pid, start);
+        self.0.into_iter().map(|output| output.write(processes, &base)).collect()
     }
 }
 
 impl Output {
-    fn write(mut self, recording: &Recording, analysis: &Analysis, base: &str) -> Result<(Format, PathBuf)> {
+    fn write(mut self, processes: &[Analysed<'_>], base: &str) -> Result<(Format, PathBuf)> {
         let path = match self.name {
             Name::Given(path) => path,
             Name::Made(directory) => directory.join(format!("{base}.{}", self.format.extension())),
@@ -74,7 +75,7 @@ impl Output {
         let path = path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
         let failed = || format!("cannot write {}", path.display());
         let mut writer = BufWriter::new(self.sink.file());
-        write_format(self.format, recording, analysis, &mut writer).with_context(failed)?;
+        write_format(self.format, processes, &mut writer).with_context(failed)?;
         writer.flush().with_context(failed)?;
         drop(writer);
         if let Sink::Beside(file) = self.sink {
@@ -84,17 +85,12 @@ impl Output {
     }
 }
 
-fn write_format(
-    format: Format,
-    recording: &Recording,
-    analysis: &Analysis,
-    writer: &mut impl Write,
-) -> Result<()> {
+fn write_format(format: Format, processes: &[Analysed<'_>], writer: &mut impl Write) -> Result<()> {
     match format {
-        Format::Flamegraph => render::flamegraph::write(recording, analysis, writer),
-        Format::Timeline => render::timeline::write(recording, analysis, writer),
-        Format::Raw => render::folded::write(recording, writer),
-        Format::Json => render::report::write(recording, analysis, writer),
+        Format::Flamegraph => render::flamegraph::write(processes, By::Hold, writer),
+        Format::Timeline => render::timeline::write(processes, writer),
+        Format::Raw => render::folded::write(processes, By::Hold, writer),
+        Format::Json => processes.iter().try_for_each(|process| render::report::write(process, writer)),
     }
 }
 

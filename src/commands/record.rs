@@ -10,7 +10,7 @@ use super::launch::{Launched, Start, exit_code};
 use super::output::Outputs;
 use super::progress::Progress;
 use super::stop::{OnSignal, Stop, watch};
-use crate::analysis::Analysis;
+use crate::analysis::Analysed;
 use crate::cli::RecordArgs;
 use crate::recording::{Closing, Ending, Recorder, Recording, Thread, ThreadIndex, ThreadTrack};
 use crate::render::summary;
@@ -223,9 +223,9 @@ fn thread(known: &KnownThread, at: Timestamp) -> Thread {
 
 /// Writes the pictures and says what is in them.
 fn report(recording: &Recording, outputs: Outputs) -> Result<()> {
-    let analysis = Analysis::of(recording);
-    anstream::eprint!("{}", summary::text(recording, &analysis, Style::new().bold()));
-    for (format, path) in outputs.write(recording, &analysis)? {
+    let process = Analysed::of(recording)?;
+    anstream::eprint!("{}", summary::text(recording, &process.analysis, Style::new().bold()));
+    for (format, path) in outputs.write(&[process])? {
         eprintln!("{:<12} {}", format.title(), path.display());
     }
     Ok(())

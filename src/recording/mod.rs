@@ -8,6 +8,8 @@ pub(crate) mod fake;
 mod recorder;
 mod runs;
 pub mod snapshot;
+mod stretch;
+mod times;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -21,6 +23,8 @@ pub use crate::sample::{
 use crate::units::{NamespaceTid, Pid, Tid, Timestamp};
 pub use recorder::{Closing, Recorder};
 pub use runs::Runs;
+pub use stretch::{Stretch, Unreadable};
+pub use times::TickTimes;
 
 /// One recording of one process.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use super::{folded, heading};
-use crate::analysis::Analysis;
+use crate::analysis::{Analysed, Analysis, By};
 use crate::recording::Recording;
 use crate::text::visible;
 
@@ -14,8 +14,9 @@ use crate::text::visible;
 ///
 /// # Errors
 /// When the writer fails.
-pub fn write(recording: &Recording, analysis: &Analysis, writer: &mut impl Write) -> Result<()> {
-    let mut lines = folded::lines(recording);
+pub fn write(processes: &[Analysed<'_>], by: By, writer: &mut impl Write) -> Result<()> {
+    let [Analysed { recording, analysis }, ..] = processes else { return Ok(()) };
+    let mut lines = folded::lines(processes, by)?;
     if lines.is_empty() {
         lines.push(nobody(recording));
     }
@@ -63,7 +64,7 @@ mod tests {
 
     fn svg(recording: &Recording) -> String {
         let mut svg = Vec::new();
-        write(recording, &Analysis::of(recording), &mut svg).unwrap();
+        write(&[Analysed::of(recording).unwrap()], By::Hold, &mut svg).unwrap();
         String::from_utf8(svg).unwrap()
     }
 

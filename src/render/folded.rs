@@ -1,44 +1,35 @@
-//! Folded stacks: a line a stack, outermost call first, with the ticks it held the GIL (each as often
-//! as it counts, where the rate was lowered). What flame graph tools read, and what our own is made from.
+//! Folded stacks: a line a stack, outermost call first, with the ticks that saw it (each as often
+//! as it counts, where the rate was lowered). What flame graph tools read.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
 
-use crate::recording::{Frame, GilTrack, Holder, Recording, StackIndex, ThreadIndex};
+use crate::analysis::{Analysed, By, stack_times};
+use crate::recording::{Frame, Recording, StackIndex, ThreadIndex};
 use crate::text::visible;
 
 /// Writes one line a stack, sorted: `thread (tid);outer (file.py:1);inner (file.py:2) TICKS`.
 ///
 /// # Errors
-/// When the writer fails.
-pub fn write(recording: &Recording, writer: &mut impl Write) -> Result<()> {
-    for line in lines(recording) {
+/// When the recording can no longer be read, or the writer fails.
+pub fn write(processes: &[Analysed<'_>], by: By, writer: &mut impl Write) -> Result<()> {
+    for line in lines(processes, by)? {
         writeln!(writer, "{line}")?;
     }
     Ok(())
 }
 
 /// The lines without their ends, sorted.
-pub(super) fn lines(recording: &Recording) -> Vec<String> {
+pub(super) fn lines(processes: &[Analysed<'_>], by: By) -> Result<Vec<String>> {
     let mut folded = BTreeMap::<String, u64>::new();
-    for gil in &recording.gils {
-        for ((thread, stack), ticks) in count(recording, gil) {
-            *folded.entry(fold(recording, thread, stack)).or_default() += ticks;
+    for Analysed { recording, .. } in processes {
+        for ((thread, stack), time) in stack_times(recording, by)? {
+            *folded.entry(fold(recording, thread, stack)).or_default() += time.ticks;
         }
     }
-    folded.into_iter().map(|(stack, ticks)| format!("{stack} {ticks}")).collect()
-}
-
-fn count(recording: &Recording, gil: &GilTrack) -> BTreeMap<(ThreadIndex, StackIndex), u64> {
-    let mut counts = BTreeMap::new();
-    for (ticks, run) in gil.runs.iter() {
-        if let Holder::Thread { thread, stack } = run.holder {
-            *counts.entry((thread, stack)).or_default() += recording.weight(ticks);
-        }
-    }
-    counts
+    Ok(folded.into_iter().map(|(stack, ticks)| format!("{stack} {ticks}")).collect())
 }
 
 fn fold(recording: &Recording, thread: ThreadIndex, stack: StackIndex) -> String {
@@ -89,7 +80,7 @@ mod tests {
     fn stacks_are_counted_from_the_outermost_call_inward() {
         let recording = fake::recording("AAB.?A");
         assert_eq!(
-            lines(&recording),
+            lines(&[Analysed::of(&recording).unwrap()], By::Hold).unwrap(),
             [
                 "spinner-1 (4243);run (app/main.py:3);spin_one (app/main.py:16) 3",
                 "spinner-2 (4244);run (app/main.py:3);spin_two (app/main.py:22) 1",
@@ -100,7 +91,10 @@ mod tests {
     #[test]
     fn names_cannot_break_the_format() {
         let recording = fake::with_names("A", ["a;b\n99", "", ""]);
-        assert_eq!(lines(&recording), ["a,b␊99 (4243);run (app/main.py:3);spin_one (app/main.py:16) 1"]);
+        assert_eq!(
+            lines(&[Analysed::of(&recording).unwrap()], By::Hold).unwrap(),
+            ["a,b␊99 (4243);run (app/main.py:3);spin_one (app/main.py:16) 1"]
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::analysis::{
-    Analysis, GilAnalysis, HoldLength, LongHold, States, TopHolder, Verdict, overhead_cpu, threads_of,
+    Analysed, Analysis, GilAnalysis, HoldLength, LongHold, States, TopHolder, Verdict, overhead_cpu,
+    threads_of,
 };
 use crate::recording::{Frame, GilTrack, RateChange, Recording, Target, Thread, ThreadIndex};
 use crate::units::Tid;
@@ -24,8 +25,8 @@ const PAIRS: usize = 1000;
 ///
 /// # Errors
 /// When the writer fails.
-pub fn write(recording: &Recording, analysis: &Analysis, writer: &mut impl Write) -> Result<()> {
-    serde_json::to_writer_pretty(&mut *writer, &Report::of(recording, analysis))?;
+pub fn write(process: &Analysed<'_>, writer: &mut impl Write) -> Result<()> {
+    serde_json::to_writer_pretty(&mut *writer, &Report::of(process.recording, &process.analysis))?;
     writer.write_all(b"\n")?;
     Ok(())
 }
@@ -363,7 +364,7 @@ mod tests {
 
     fn report_of(recording: &Recording) -> Value {
         let mut json = Vec::new();
-        write(recording, &Analysis::of(recording), &mut json).unwrap();
+        write(&Analysed::of(recording).unwrap(), &mut json).unwrap();
         serde_json::from_slice(&json).unwrap()
     }
 

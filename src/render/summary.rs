@@ -339,14 +339,14 @@ mod tests {
 
     fn text_of(ticks: &str) -> String {
         let recording = fake::recording(ticks);
-        text(&recording, &Analysis::of(&recording), Style::new())
+        text(&recording, &Analysis::of(&recording).unwrap(), Style::new())
     }
 
     #[test]
     fn it_fits_a_terminal_whatever_the_names() {
         let long = "計算".repeat(5000);
         let recording = fake::with_names("AAB.?_A", [&long, "\x1b[31mred\n", "MainThread"]);
-        let text = text(&recording, &Analysis::of(&recording), Style::new());
+        let text = text(&recording, &Analysis::of(&recording).unwrap(), Style::new());
         assert!(text.lines().count() <= 20, "{text}");
         assert!(text.lines().all(|line| line.width() <= 80), "{text}");
         assert!(!text.contains(|character: char| character.is_control() && character != '\n'), "{text:?}");
@@ -361,7 +361,7 @@ mod tests {
         let mut recording = fake::of_threads(&rows);
         recording.rate_changes.push(RateChange { at_s: 1.0, rate_hz: 250.0 });
         (recording.missed_ticks, recording.torn_ticks) = (123_456, 123_456);
-        let text = text(&recording, &Analysis::of(&recording), Style::new());
+        let text = text(&recording, &Analysis::of(&recording).unwrap(), Style::new());
         assert!(text.lines().count() <= LINES, "{text}");
         assert!(text.lines().all(|line| line.width() <= WIDTH), "{text}");
         for words in ["Gil-hogged: ", "Also gil-stalled: ", "Try: ", "waits for", " more ", "waited behind"] {
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn emphasis_is_never_the_only_sign() {
         let recording = fake::recording(&"A".repeat(500));
-        let analysis = Analysis::of(&recording);
+        let analysis = Analysis::of(&recording).unwrap();
         let emphasised = text(&recording, &analysis, Style::new().bold());
         assert!(emphasised.contains("\x1b[1mSingle-thread\x1b[0m: "), "{emphasised:?}");
         let plain = emphasised.replace("\x1b[1m", "").replace("\x1b[0m", "");

@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use super::heading;
 use super::svg::{Anchor, Svg, TextStyle, fit, number};
-use crate::analysis::{Analysis, GilAnalysis, columns};
+use crate::analysis::{Analysed, Analysis, GilAnalysis, columns};
 use crate::recording::{Ending, GilTrack, Recording};
 use crate::text::shorten;
 use lanes::Section;
@@ -41,7 +41,8 @@ const STYLE: &str = "text{font-family:Inter,Helvetica,Arial,'DejaVu Sans',sans-s
 ///
 /// # Errors
 /// When the writer fails.
-pub fn write(recording: &Recording, analysis: &Analysis, writer: &mut impl Write) -> Result<()> {
+pub fn write(processes: &[Analysed<'_>], writer: &mut impl Write) -> Result<()> {
+    let [Analysed { recording, analysis }, ..] = processes else { return Ok(()) };
     let sections: Vec<Section<'_>> = (recording.gils.iter().enumerate())
         .map(|(place, gil)| Section::new(recording, analysis, place, columns(recording, gil, COLUMNS)))
         .collect();

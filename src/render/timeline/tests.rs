@@ -6,7 +6,7 @@ use crate::units::Tid;
 
 fn svg(recording: &Recording) -> String {
     let mut svg = Vec::new();
-    write(recording, &Analysis::of(recording), &mut svg).unwrap();
+    write(&[Analysed::of(recording).unwrap()], &mut svg).unwrap();
     let svg = String::from_utf8(svg).unwrap();
     roxmltree::Document::parse(&svg).unwrap();
     svg

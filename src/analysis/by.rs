@@ -1,0 +1,133 @@
+//! What the time of a flame graph is of, and how much of it each stack took.
+
+use std::collections::BTreeMap;
+use std::ops::{Add, Mul, Range};
+
+use super::waiting::waiters;
+use crate::recording::{Holder, Recording, StackIndex, Stretch, ThreadIndex, ThreadState, Unreadable};
+
+/// What counts as a stack's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum By {
+    /// It held a GIL.
+    #[default]
+    Hold,
+    /// It waited for one.
+    Wait,
+    /// It held one while others waited for it: the time that they waited together.
+    Blame,
+    /// It ran, or was ready to: under a GIL, without one, or where there is none.
+    Cpu,
+    /// Whatever it did.
+    Wall,
+}
+
+/// What was seen of one stack of one thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StackTime {
+    /// The time that its ticks stand for.
+    pub nanos: u64,
+    /// How many ticks saw it, each as often as it counts where the rate was lowered.
+    pub ticks: u64,
+}
+
+/// Each stack of each thread.
+pub type StackTimes = BTreeMap<(ThreadIndex, StackIndex), StackTime>;
+
+/// For how long each stack of each thread did something; stacks that never did are absent. Where only holders were
+/// looked at, [`By::Hold`] is all that is known.
+///
+/// # Errors
+/// When the recording can no longer be read.
+pub fn stack_times(recording: &Recording, by: By) -> Result<StackTimes, Unreadable> {
+    let mut times = StackTimes::new();
+    for stretch in recording.stretches() {
+        add(&mut times, &stretch?, by);
+    }
+    times.retain(|_, time| time.ticks > 0);
+    Ok(times)
+}
+
+fn add(times: &mut StackTimes, stretch: &Stretch, by: By) {
+    match by {
+        By::Hold => add_held(times, stretch, |ticks, _| of_ticks(stretch, ticks)),
+        By::Blame => {
+            let of_gil = |gil| waiters(stretch.ticks.len(), stretch.threads.iter(), gil);
+            let waiters: Vec<Vec<u32>> = (0..stretch.gils.len()).map(of_gil).collect();
+            add_held(times, stretch, |ticks, gil| {
+                let waited = ticks.map(|tick| of_ticks(stretch, tick..tick + 1) * waiters[gil][tick]);
+                waited.fold(StackTime::default(), Add::add)
+            });
+        }
+        By::Wait => add_spent(times, stretch, |state| matches!(state, ThreadState::Wait { .. })),
+        By::Cpu => add_spent(times, stretch, |state| {
+            matches!(state, ThreadState::Hold | ThreadState::Native | ThreadState::Parallel)
+        }),
+        By::Wall => add_spent(times, stretch, |_| true),
+    }
+}
+
+/// Adds what runs of ticks at which a GIL was held come to.
+fn add_held(times: &mut StackTimes, stretch: &Stretch, time: impl Fn(Range<usize>, usize) -> StackTime) {
+    for (gil, runs) in stretch.gils.iter().enumerate() {
+        for (ticks, run) in runs.iter() {
+            if let Holder::Thread { thread, stack } = run.holder {
+                let sum = times.entry((thread, stack)).or_default();
+                *sum = *sum + time(ticks, gil);
+            }
+        }
+    }
+}
+
+/// Adds the time that threads spent in some states.
+fn add_spent(times: &mut StackTimes, stretch: &Stretch, is_meant: impl Fn(ThreadState) -> bool) {
+    for (place, track) in stretch.threads.iter().enumerate() {
+        for (ticks, run) in track.runs.iter().filter(|(_, run)| is_meant(run.state)) {
+            let sum = times.entry((ThreadIndex(place as u32), run.stack)).or_default();
+            *sum = *sum + of_ticks(stretch, ticks);
+        }
+    }
+}
+
+fn of_ticks(stretch: &Stretch, ticks: Range<usize>) -> StackTime {
+    StackTime { nanos: stretch.times.nanos(&ticks), ticks: stretch.weight(ticks) }
+}
+
+impl Add for StackTime {
+    type Output = StackTime;
+
+    fn add(self, more: StackTime) -> StackTime {
+        StackTime { nanos: self.nanos + more.nanos, ticks: self.ticks + more.ticks }
+    }
+}
+
+impl Mul<u32> for StackTime {
+    type Output = StackTime;
+
+    fn mul(self, threads: u32) -> StackTime {
+        StackTime { nanos: self.nanos * u64::from(threads), ticks: self.ticks * u64::from(threads) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::fake;
+
+    /// Milliseconds of each thread.
+    fn by_thread(by: By) -> Vec<(u32, u64)> {
+        let recording = fake::of_threads(&["HHHHWWSS", "WWNBHHWW", "WBBBBBPW"]);
+        let times = stack_times(&recording, by).unwrap();
+        times.into_iter().map(|((thread, _), time)| (thread.0, time.nanos / 1_000_000)).collect()
+    }
+
+    #[test]
+    fn each_kind_of_time_is_charged_to_whom_it_belongs() {
+        assert_eq!(by_thread(By::Hold), [(0, 6), (1, 2)]);
+        assert_eq!(by_thread(By::Wait), [(0, 2), (1, 4), (2, 2)]);
+        // A thread-millisecond for each of three waits of the second thread and two of the third; two of the first.
+        assert_eq!(by_thread(By::Blame), [(0, 6), (1, 2)]);
+        assert_eq!(by_thread(By::Cpu), [(0, 4), (1, 3), (2, 1)]);
+        assert_eq!(by_thread(By::Wall), [(0, 8), (1, 8), (2, 8)]);
+    }
+}
