@@ -4,9 +4,9 @@
 //! could not be read stay in the denominator, as `unknown`; time that no tick is near to does not.
 
 mod by;
-mod columns;
 mod holds;
 mod looks;
+mod slots;
 mod statistics;
 mod thresholds;
 mod verdict;
@@ -18,9 +18,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use by::{By, StackTime, StackTimes, stack_times};
-pub use columns::{Column, columns};
 pub use holds::{HoldLength, HoldLengths, LongHold};
 pub use looks::{Looks, Usual};
+pub use slots::{GilSlots, LaneSlots, Mix, STATES, Slots, place_of};
 pub use statistics::Estimate;
 pub use verdict::{Figure, Kind, Verdict};
 pub use waiting::{Blame, Causes, Pair};

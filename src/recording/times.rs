@@ -16,6 +16,8 @@ const FARTHEST: u64 = 10;
 pub struct TickTimes {
     /// The time that all ticks before each place stand for, in nanoseconds.
     before: Vec<u64>,
+    /// Where the time begins that each tick stands for, in nanoseconds since the recording's start.
+    begins: Vec<u64>,
 }
 
 impl TickTimes {
@@ -37,17 +39,20 @@ impl TickTimes {
         let mut total = 0;
         let mut before = Vec::with_capacity(ticks.len() + 1);
         before.push(0);
+        let mut begins = Vec::with_capacity(ticks.len());
         let end = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
         let following = ticks.iter().skip(1).copied().map(Some).chain([next]);
         for (tick, next) in ticks.iter().zip(following) {
             let (at, farthest) = (tick.at.as_nanos(), period * u64::from(tick.weight) * FARTHEST);
             let next = next.map(|next| middle(at, next.at.as_nanos()));
             let until = next.unwrap_or(end.max(at)).min(at + farthest);
-            total += until - last.max(at.saturating_sub(farthest)).min(until);
+            let begin = last.max(at.saturating_sub(farthest)).min(until);
+            begins.push(begin);
+            total += until - begin;
             last = next.unwrap_or(until);
             before.push(total);
         }
-        TickTimes { before }
+        TickTimes { before, begins }
     }
 
     /// For how long these ticks stand, in nanoseconds.
@@ -59,6 +64,11 @@ impl TickTimes {
     /// The same in seconds.
     pub fn seconds(&self, ticks: &Range<usize>) -> f64 {
         self.nanos(ticks) as f64 / 1e9
+    }
+
+    /// Where the time begins that a tick stands for, in nanoseconds since the recording's start.
+    pub fn begin(&self, tick: usize) -> u64 {
+        self.begins.get(tick).copied().unwrap_or(u64::MAX)
     }
 
     /// For how long one tick stands, in seconds.

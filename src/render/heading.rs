@@ -11,18 +11,26 @@ const LONGEST_COMMAND: usize = 60;
 
 /// Command, process, interpreter, time, rate and ticks in one line.
 pub(super) fn line(recording: &Recording) -> String {
-    let target = &recording.target;
-    let build = if target.free_threaded { " free-threaded" } else { "" };
     format!(
-        "{} · pid {} on {} · CPython {}{build} · {}, {} at {} Hz · {}",
-        command(recording),
-        target.pid,
-        visible(&target.host),
-        visible(&target.python),
+        "{} · {}, {} at {} Hz · {}",
+        process(recording),
         start(recording),
         duration(recording.duration),
         recording.rate_hz,
         ticks(recording),
+    )
+}
+
+/// Command, process and interpreter.
+pub(super) fn process(recording: &Recording) -> String {
+    let target = &recording.target;
+    let build = if target.free_threaded { " free-threaded" } else { "" };
+    format!(
+        "{} · pid {} on {} · CPython {}{build}",
+        command(recording),
+        target.pid,
+        visible(&target.host),
+        visible(&target.python)
     )
 }
 

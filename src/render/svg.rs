@@ -65,6 +65,13 @@ impl<W: Write> Svg<W> {
         self.close(name)
     }
 
+    /// A script or style sheet of ours, lines and all.
+    pub(super) fn code(&mut self, name: &str, code: &str) -> Result<()> {
+        self.open(name, &[])?;
+        self.writer.write_event(Event::Text(BytesText::new(code)))?;
+        self.close(name)
+    }
+
     /// A text for people.
     pub(super) fn text(&mut self, style: TextStyle, text: &str) -> Result<()> {
         let anchor = match style.anchor {
@@ -81,6 +88,29 @@ impl<W: Write> Svg<W> {
             ("text-anchor", anchor),
         ];
         self.holding("text", &attributes, text)
+    }
+
+    /// A text of parts that differ in their looks.
+    pub(super) fn spans(&mut self, style: TextStyle, parts: &[(&str, &str)]) -> Result<()> {
+        let (x, y, size) = (number(style.x), number(style.y), number(style.size));
+        let attributes = [("x", x.as_str()), ("y", &y), ("font-size", &size), ("class", style.class)];
+        self.open("text", &attributes)?;
+        for (class, part) in parts {
+            self.open("tspan", &[("class", class)])?;
+            self.writer.write_event(Event::Text(BytesText::new(&visible(part))))?;
+            self.writer.write_event(Event::End(BytesEnd::new("tspan")))?;
+        }
+        self.close("text")
+    }
+
+    /// What an [`Svg`] of its own has written already.
+    pub(super) fn raw(&mut self, written: &[u8]) -> Result<()> {
+        Ok(self.writer.get_mut().write_all(written)?)
+    }
+
+    /// What it was written to.
+    pub(super) fn into_inner(self) -> W {
+        self.writer.into_inner()
     }
 
     /// A rectangle.
@@ -131,6 +161,20 @@ pub(super) fn fit(text: &str, width: f64, size: f64) -> String {
     }
 }
 
+/// The text in lines that fit into that many units at that font size; what does not fit into `most` of them is cut.
+pub(super) fn wrap(text: &str, width: f64, size: f64, most: usize) -> Vec<String> {
+    let columns = (width / (size * CHARACTER_WIDTH)).floor().max(1.0) as usize;
+    let text = visible(text);
+    let mut lines = textwrap::wrap(&text, textwrap::Options::new(columns).break_words(true));
+    if lines.len() > most {
+        lines.truncate(most);
+        if let Some(last) = lines.last_mut() {
+            *last = format!("{}…", shorten(last, columns.saturating_sub(1)).trim_end_matches('…')).into();
+        }
+    }
+    lines.into_iter().map(|line| line.into_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +198,13 @@ mod tests {
         let cut = fit(&"x".repeat(10_000), 100.0, 10.0);
         assert!(cut.chars().count() <= 17 && cut.ends_with('…'), "{cut}");
         assert!(fit(&"計".repeat(50), 100.0, 10.0).chars().count() <= 9);
+    }
+
+    #[test]
+    fn text_that_is_too_long_for_its_lines_is_cut() {
+        assert_eq!(wrap("one two three", 60.0, 10.0, 3), ["one two", "three"]);
+        let cut = wrap(&"x".repeat(10_000), 100.0, 10.0, 2);
+        assert!(cut.len() == 2 && cut[1].ends_with('…') && cut[1].chars().count() <= 18, "{cut:?}");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod browser;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;

@@ -1,44 +1,35 @@
 //! The time axis: seconds since the start, at steps that a person would choose.
 
-use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{LANES_LEFT, LANES_RIGHT};
-use crate::render::svg::{Anchor, Svg, TextStyle, number};
+use super::super::svg::{Anchor, TextStyle, number};
+use super::page::Page;
+use super::{seconds, x_of};
 
 /// Steps at most, so that their numbers never touch.
 const MOST_STEPS: f64 = 12.0;
 
-/// Draws grid lines from `top` to `bottom`, and the numbers below.
-pub(super) fn draw<W: Write>(svg: &mut Svg<W>, duration: Duration, top: f64, bottom: f64) -> Result<()> {
-    let seconds = duration.as_secs_f64();
-    if seconds <= 0.0 {
-        return Ok(());
-    }
-    let step = step(seconds);
-    let count = (seconds / step + 1e-9).floor() as u32;
-    for place in 0..=count {
-        let at = f64::from(place) * step;
-        let x = LANES_LEFT + (LANES_RIGHT - LANES_LEFT) * at / seconds;
-        let (x_text, top, bottom_text) = (number(x), number(top), number(bottom + 4.0));
-        svg.empty(
-            "line",
-            &[
-                ("x1", x_text.as_str()),
-                ("x2", &x_text),
-                ("y1", &top),
-                ("y2", &bottom_text),
-                ("stroke", "#1F2933"),
-                ("stroke-opacity", "0.08"),
-            ],
-        )?;
-        let style =
-            TextStyle { x, y: bottom + 18.0, size: 11.0, class: "quiet number", anchor: Anchor::Middle };
-        svg.text(style, &label(at, step))?;
-    }
-    Ok(())
+/// Draws the numbers, and grid lines from there up to `top`.
+pub(super) fn draw(page: &mut Page, top: f64, length: Duration) -> Result<()> {
+    let up = number(top - page.top());
+    page.block("axis", &[("data-up", &up)], 34.0, |svg| {
+        svg.open("g", &[("class", "draw")])?;
+        let step = step(seconds(length));
+        let count = if length.is_zero() { 0 } else { (seconds(length) / step + 1e-9).floor() as u32 };
+        for place in 0..=count {
+            let at = f64::from(place) * step;
+            let x = x_of(at, length);
+            let x_text = number(x);
+            let line =
+                [("x1", x_text.as_str()), ("x2", &x_text), ("y1", &up), ("y2", "4"), ("class", "grid")];
+            svg.empty("line", &line)?;
+            let style = TextStyle { x, y: 18.0, size: 11.0, class: "quiet number", anchor: Anchor::Middle };
+            svg.text(style, &label(at, step))?;
+        }
+        svg.close("g")
+    })
 }
 
 /// The smallest of 1, 2, 5 times a power of ten, or of the clock's own steps above a minute, that gives no
