@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::analysis::By;
 use crate::units::Pid;
 
 /// Shows who holds the GIL of a running CPython process, who waits for it, and which code makes them wait
@@ -24,12 +26,14 @@ pub enum Command {
     /// Record who holds the GIL and who waits for it, and draw it: flame graph and timeline
     ///
     /// Records until the duration is over, the process ends, or Ctrl-C; the pictures are written in
-    /// every case.
+    /// every case. SIGUSR1 writes those of what is recorded so far, and recording goes on.
     Record(RecordArgs),
     /// Show every thread's stack and what it does, and who holds the GIL
     ///
     /// Looks for 50 ms, many times, and says how often it saw whom.
     Dump(DumpArgs),
+    /// Draw a recording, or a part of it, in any format
+    Render(RenderArgs),
 }
 
 /// What `record` takes.
@@ -39,7 +43,7 @@ pub enum Command {
     after_help = "\
 Examples:
   sudo gilspy record -p 4242 -d 10         ten seconds of a running process
-  sudo gilspy record -p 4242 -o slow.svg   slow.svg and slow.timeline.svg
+  sudo gilspy record -p 4242 -o slow.svg   slow.svg, slow.timeline.svg, slow.gilspy
   gilspy record -- python3 app.py          a program from its first bytecode on"
 )]
 pub struct RecordArgs {
@@ -68,13 +72,17 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub pausing: Pausing,
 
-    /// Where to write; without it, gilspy-PID-TIME.svg and gilspy-PID-TIME.timeline.svg here
+    /// Where to write; without it, gilspy-PID-TIME.svg, .timeline.svg and .gilspy here
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
     /// Write this one format only, exactly to FILE
     #[arg(short, long, value_name = "FORMAT", value_enum)]
     pub format: Option<Format>,
+
+    /// Whose time flame graph and folded stacks show
+    #[arg(long, value_name = "TIME", value_enum, default_value_t, conflicts_with = "gil")]
+    pub by: By,
 
     /// The program to start and record, with its arguments
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "pid")]
@@ -101,6 +109,44 @@ pub struct DumpArgs {
     pub pausing: Pausing,
 }
 
+/// What `render` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gilspy render slow.gilspy                          slow.svg and slow.timeline.svg
+  gilspy render slow.gilspy --from 12 --to 15        three seconds of it alone
+  gilspy render slow.gilspy -f json -o - | jq .verdict
+  gilspy render slow.gilspy -f flamegraph --by wait --thread worker-1")]
+pub struct RenderArgs {
+    /// The recording: what `record` wrote to NAME.gilspy
+    #[arg(value_name = "RECORDING")]
+    pub recording: PathBuf,
+
+    /// Where to write, - for standard output; without it, beside RECORDING
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Write this one format only
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub format: Option<Format>,
+
+    /// Whose time flame graph and folded stacks show
+    #[arg(long, value_name = "TIME", value_enum, default_value_t)]
+    pub by: By,
+
+    /// Leave out what was before so many seconds since the start
+    #[arg(long, value_name = "SECONDS", value_parser = parse_moment)]
+    pub from: Option<Duration>,
+
+    /// Leave out what was after so many seconds since the start
+    #[arg(long, value_name = "SECONDS", value_parser = parse_moment)]
+    pub to: Option<Duration>,
+
+    /// Show this thread only, by its name or id; may be given several times
+    #[arg(long = "thread", value_name = "NAME|TID")]
+    pub threads: Vec<String>,
+}
+
 /// Whether the process is paused while it is looked at.
 #[derive(Debug, Args)]
 pub struct Pausing {
@@ -124,6 +170,8 @@ pub enum Format {
     Raw,
     /// The figures, for programs
     Json,
+    /// The recording itself, for `gilspy render`
+    Recording,
 }
 
 impl Format {
@@ -134,6 +182,7 @@ impl Format {
             Format::Timeline => "timeline",
             Format::Raw => "raw",
             Format::Json => "json",
+            Format::Recording => "recording",
         }
     }
 
@@ -144,7 +193,24 @@ impl Format {
             Format::Timeline => "timeline.svg",
             Format::Raw => "raw.txt",
             Format::Json => "json",
+            Format::Recording => "gilspy",
         }
+    }
+}
+
+impl ValueEnum for By {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[By::Hold, By::Wait, By::Blame, By::Cpu, By::Wall]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            By::Hold => PossibleValue::new("hold").help("held a GIL").alias("gil"),
+            By::Wait => PossibleValue::new("wait").help("waited for one"),
+            By::Blame => PossibleValue::new("blame").help("held one while others waited: what those waited"),
+            By::Cpu => PossibleValue::new("cpu").help("ran, or was ready to"),
+            By::Wall => PossibleValue::new("wall").help("whatever it did").alias("idle"),
+        })
     }
 }
 
@@ -160,6 +226,11 @@ fn parse_percent(text: &str) -> Result<f64, String> {
     percent
         .filter(|percent| *percent > 0.0 && percent.is_finite())
         .ok_or_else(|| "percent of one CPU are a number above 0, such as 5 or 0.5".to_owned())
+}
+
+fn parse_moment(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "seconds are a number from 0 up, such as 10 or 0.5".to_owned())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

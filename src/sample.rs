@@ -12,7 +12,7 @@ use syscalls::Sysno;
 
 use crate::units::Tid;
 
-pub use stacks::{StackIndex, StackTable};
+pub use stacks::{NewStacks, StackIndex, StackTable};
 
 /// What stands for a name that could not be read.
 pub const UNKNOWN_NAME: &str = "<unknown>";
@@ -134,7 +134,15 @@ impl TaskTimes {
 
     /// Both together.
     pub fn plus(self, more: TaskTimes) -> TaskTimes {
-        TaskTimes { cpu: self.cpu + more.cpu, run_queue: self.run_queue + more.run_queue }
+        TaskTimes {
+            cpu: self.cpu.saturating_add(more.cpu),
+            run_queue: self.run_queue.saturating_add(more.run_queue),
+        }
+    }
+
+    /// A part of it, from 0 to 1.
+    pub fn part(self, share: f64) -> TaskTimes {
+        TaskTimes { cpu: part(self.cpu, share), run_queue: part(self.run_queue, share) }
     }
 }
 
@@ -160,6 +168,44 @@ pub struct Throttling {
     pub throttled: Duration,
     /// The quota, in CPUs; `None` where it cannot be read.
     pub quota_cpus: Option<f64>,
+}
+
+impl Throttling {
+    /// What has come since an earlier moment.
+    pub fn since(self, earlier: Throttling) -> Throttling {
+        Throttling {
+            periods: self.periods.saturating_sub(earlier.periods),
+            throttled_periods: self.throttled_periods.saturating_sub(earlier.throttled_periods),
+            throttled: self.throttled.saturating_sub(earlier.throttled),
+            ..self
+        }
+    }
+
+    /// Both together, with the later quota.
+    pub fn plus(self, more: Throttling) -> Throttling {
+        Throttling {
+            periods: self.periods.saturating_add(more.periods),
+            throttled_periods: self.throttled_periods.saturating_add(more.throttled_periods),
+            throttled: self.throttled.saturating_add(more.throttled),
+            ..more
+        }
+    }
+
+    /// A part of it, from 0 to 1.
+    pub fn part(self, share: f64) -> Throttling {
+        let of = |periods: u64| (periods as f64 * share).round() as u64;
+        Throttling {
+            periods: of(self.periods),
+            throttled_periods: of(self.throttled_periods),
+            throttled: part(self.throttled, share),
+            ..self
+        }
+    }
+}
+
+/// A part of a time, from 0 to 1.
+pub fn part(time: Duration, share: f64) -> Duration {
+    Duration::try_from_secs_f64(time.as_secs_f64() * share).unwrap_or(time)
 }
 
 /// Who holds a GIL. "Nobody" and "not known" are different answers.

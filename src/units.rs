@@ -2,7 +2,7 @@
 //! cannot be taken for a host's, nor a length for an address. Imports nothing from the crate.
 
 use std::fmt;
-use std::ops::Add;
+use std::ops::{Add, Range};
 use std::time::Duration;
 
 /// An address in the target's memory. Untrusted: it may point anywhere.
@@ -111,6 +111,11 @@ impl Timestamp {
     /// The moment that much later.
     pub fn after(self, duration: Duration) -> Self {
         Timestamp(self.0.saturating_add(Self::from_duration_since_start(duration).0))
+    }
+
+    /// The same moment since the start of a span of time; what is not in it is at its start or its end.
+    pub fn within(self, span: &Range<Timestamp>) -> Self {
+        Timestamp(self.0.min(span.end.0).saturating_sub(span.start.0))
     }
 
     /// Nanoseconds since the recording's start.

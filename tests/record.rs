@@ -79,7 +79,7 @@ fn folded_stacks_name_who_held_the_gil_in_which_function() {
 }
 
 #[test]
-fn without_options_there_is_a_flame_graph_and_a_timeline_with_every_thread() {
+fn without_options_there_is_a_flame_graph_a_timeline_with_every_thread_and_the_recording() {
     for interpreter in all_interpreters() {
         let fixture = Fixture::start(interpreter, "two_spinners.py", &[]);
         let directory = TempDir::new().unwrap();
@@ -93,12 +93,13 @@ fn without_options_there_is_a_flame_graph_and_a_timeline_with_every_thread() {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        let [flame_graph, timeline] = names.as_slice() else { panic!("{names:?}") };
+        let [recording, flame_graph, timeline] = names.as_slice() else { panic!("{names:?}") };
         let base = flame_graph.strip_suffix(".svg").unwrap();
         assert!(base.starts_with(&format!("gilspy-{}-2", fixture.pid())) && base.ends_with('Z'), "{names:?}");
         assert_eq!(timeline, &format!("{base}.timeline.svg"));
-        for name in &names {
-            assert!(stderr(&output).contains(name.as_str()), "{}", stderr(&output));
+        assert_eq!(recording, &format!("{base}.gilspy"));
+        assert!(names.iter().all(|name| stderr(&output).contains(name.as_str())), "{}", stderr(&output));
+        for name in [flame_graph, timeline] {
             let svg = std::fs::read_to_string(directory.path().join(name)).unwrap();
             parse_svg(&svg);
             assert!(svg.contains(&interpreter.version) && svg.contains(&fixture.pid()), "{name}");

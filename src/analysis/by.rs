@@ -34,7 +34,7 @@ pub struct StackTime {
 /// Each stack of each thread.
 pub type StackTimes = BTreeMap<(ThreadIndex, StackIndex), StackTime>;
 
-/// For how long each stack of each thread did something; stacks that never did are absent. Where only holders were
+/// For how long each stack of each thread that is shown did something; stacks that never did are absent. Where only holders were
 /// looked at, [`By::Hold`] is all that is known.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub fn stack_times(recording: &Recording, by: By) -> Result<StackTimes, Unreadab
     for stretch in recording.stretches() {
         add(&mut times, &stretch?, by);
     }
-    times.retain(|_, time| time.ticks > 0);
+    times.retain(|(thread, _), time| time.ticks > 0 && recording.shows(*thread));
     Ok(times)
 }
 
@@ -97,7 +97,10 @@ impl Add for StackTime {
     type Output = StackTime;
 
     fn add(self, more: StackTime) -> StackTime {
-        StackTime { nanos: self.nanos + more.nanos, ticks: self.ticks + more.ticks }
+        StackTime {
+            nanos: self.nanos.saturating_add(more.nanos),
+            ticks: self.ticks.saturating_add(more.ticks),
+        }
     }
 }
 
@@ -105,7 +108,8 @@ impl Mul<u32> for StackTime {
     type Output = StackTime;
 
     fn mul(self, threads: u32) -> StackTime {
-        StackTime { nanos: self.nanos * u64::from(threads), ticks: self.ticks * u64::from(threads) }
+        let times = |of_one: u64| of_one.saturating_mul(u64::from(threads));
+        StackTime { nanos: times(self.nanos), ticks: times(self.ticks) }
     }
 }
 

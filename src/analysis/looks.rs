@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::times;
-use super::waiting::{self, Pair};
-use crate::recording::{Recording, StackIndex, ThreadIndex, ThreadState};
+use super::waiting::{Pair, Pairs};
+use crate::recording::{StackIndex, Stretch, ThreadIndex, ThreadState, Tick};
 use crate::units::Timestamp;
 
 /// A short recording, looked at thread by thread.
 #[derive(Debug)]
 pub struct Looks<'a> {
-    recording: &'a Recording,
+    stretch: &'a Stretch,
     /// Who waited for whom, most first.
     pairs: Vec<Pair>,
 }
@@ -28,20 +27,23 @@ pub struct Usual {
 }
 
 impl<'a> Looks<'a> {
-    /// Of a recording of all threads.
-    pub fn of(recording: &'a Recording) -> Self {
-        let times = times(recording);
-        let gils = 0..recording.gils.len();
-        let mut pairs: Vec<Pair> = gils.flat_map(|gil| waiting::pairs(recording, gil, &times)).collect();
+    /// Of the only stretch of a recording of all threads.
+    pub fn of(stretch: &'a Stretch) -> Self {
+        let of_gil = |gil| {
+            let mut pairs = Pairs::default();
+            pairs.add(stretch, gil);
+            pairs.finish()
+        };
+        let mut pairs: Vec<Pair> = (0..stretch.gils.len()).flat_map(of_gil).collect();
         pairs.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        Looks { recording, pairs }
+        Looks { stretch, pairs }
     }
 
     /// What a thread did in most looks; one that is not the GIL's usual holder is not said to hold it, unless it did
     /// nothing else.
     pub fn usual(&self, thread: ThreadIndex, is_holder: bool) -> Usual {
         let runs =
-            || self.recording.threads.get(thread.0 as usize).into_iter().flat_map(|it| it.track.runs.iter());
+            || self.stretch.threads.get(thread.0 as usize).into_iter().flat_map(|track| track.runs.iter());
         let mut looks = HashMap::<ThreadState, usize>::new();
         runs().for_each(|(ticks, run)| *looks.entry(run.state).or_default() += ticks.len());
         // Of two as usual, what it does now.
@@ -68,7 +70,7 @@ impl<'a> Looks<'a> {
     /// For how long a thread has been in the same call at least; `None` where its stack was another in the last look,
     /// or is not known.
     pub fn in_same_call(&self, thread: ThreadIndex) -> Option<Duration> {
-        let track = &self.recording.threads.get(thread.0 as usize)?.track;
+        let track = self.stretch.threads.get(thread.0 as usize)?;
         let last = track.runs.last().filter(|last| last.stack != StackIndex::UNKNOWN)?;
         let mut begin = None;
         for (ticks, run) in track.runs.iter() {
@@ -88,13 +90,12 @@ impl<'a> Looks<'a> {
             ThreadState::Wait { gil } => usize::from(gil) == wanted,
             _ => false,
         };
-        (0..self.recording.threads.len() as u32).map(ThreadIndex).filter(waits).count() as u32
+        (0..self.stretch.threads.len() as u32).map(ThreadIndex).filter(waits).count() as u32
     }
 
     fn until_the_end(&self, tick: usize) -> Duration {
-        let at =
-            |tick: Option<&crate::recording::Tick>| tick.map_or(Timestamp::START, |tick| tick.at).as_nanos();
-        let ticks = &self.recording.ticks;
+        let at = |tick: Option<&Tick>| tick.map_or(Timestamp::START, |tick| tick.at).as_nanos();
+        let ticks = &self.stretch.ticks;
         Duration::from_nanos(at(ticks.last()).saturating_sub(at(ticks.get(tick))))
     }
 }

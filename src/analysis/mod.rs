@@ -4,6 +4,7 @@
 //! could not be read stay in the denominator, as `unknown`; time that no tick is near to does not.
 
 mod by;
+mod gil;
 mod holds;
 mod looks;
 mod slots;
@@ -14,7 +15,6 @@ mod waiting;
 
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
-use std::ops::Range;
 use std::sync::Arc;
 
 pub use by::{By, StackTime, StackTimes, stack_times};
@@ -25,16 +25,15 @@ pub use statistics::Estimate;
 pub use verdict::{Figure, Kind, Verdict};
 pub use waiting::{Blame, Causes, Pair};
 
-use crate::recording::{
-    Frame, GilTrack, Holder, Recording, StackIndex, ThreadIndex, ThreadState, ThreadTrack, TickTimes,
-    Unreadable,
-};
+use crate::recording::{Frame, Recording, StackIndex, Stretch, ThreadIndex, ThreadState, Unreadable};
+use gil::GilSums;
+use holds::Holds;
 use statistics::BatchMeans;
-use thresholds::{CARRIES, TAKES_PART};
-use waiting::GilTicks;
+use verdict::Doing;
+use waiting::{GilTicks, Headroom, Overflow};
 
 /// What a recording adds up to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
     /// Each GIL, as in the recording.
     pub gils: Vec<GilAnalysis>,
@@ -113,7 +112,9 @@ pub struct Waiting {
     pub pairs: Vec<Pair>,
     /// Each stack that held the GIL, and what it inflicted on others.
     pub blame: HashMap<StackIndex, Blame>,
-    /// Holds that were too long, in order of time.
+    /// How many holds were too long.
+    pub long_hold_count: usize,
+    /// The longest thousand of them, in order of time.
     pub long_holds: Vec<LongHold>,
     /// Share of time at which the holder was blocked, from 0 to 1.
     pub stalled: f64,
@@ -157,143 +158,73 @@ pub struct States {
 }
 
 impl Analysis {
-    /// Adds a recording up.
+    /// Adds a recording up, in two passes: what a tick counts as depends on how long the hold was that it is part of,
+    /// and on how long somebody had no CPU until a later tick.
     ///
     /// # Errors
     /// When the recording can no longer be read.
     pub fn of(recording: &Recording) -> Result<Self, Unreadable> {
-        let times = times(recording);
-        let mut all_ticks = Vec::new();
-        let mut gils = Vec::new();
-        for (place, gil) in recording.gils.iter().enumerate() {
-            let mut ticks = GilTicks::of(recording, place, &times);
-            gils.push(analyse(recording, place, gil, &times, &mut ticks));
-            all_ticks.push(ticks);
+        let mut gils: Vec<GilSums> =
+            (0..recording.gils.len()).map(|gil| GilSums::new(recording, gil)).collect();
+        find_long_holds(recording, &mut gils)?;
+        let mut threads = vec![StateNanos::default(); recording.threads.len()];
+        let mut doing = Doing::new(recording);
+        let mut headroom = Headroom::default();
+        for (place, stretch) in recording.stretches().enumerate() {
+            let stretch = stretch?;
+            let ticks: Vec<GilTicks> = gils.iter_mut().map(|gil| gil.add(&stretch, place)).collect();
+            if recording.sees_all_threads {
+                headroom.add(&stretch, &ticks, recording.cpus);
+                doing.add(&stretch);
+                add_states(&mut threads, &stretch);
+            }
         }
-        let threads = threads(recording, &gils, &times);
-        let is_known = recording.sees_all_threads && !recording.ticks.is_empty();
-        let headroom = is_known.then(|| waiting::headroom(recording, &all_ticks, &times)).flatten();
-        let verdict = is_known.then(|| verdict::of(recording, &gils, &all_ticks, &times));
-        Ok(Analysis { gils, threads, headroom, verdict })
+        let (gils, uncertain): (Vec<GilAnalysis>, Vec<_>) =
+            gils.into_iter().map(|sums| sums.finish(recording)).unzip();
+        let is_known = recording.sees_all_threads && recording.ticks > 0;
+        Ok(Analysis {
+            threads: of_threads(recording, &gils, &threads),
+            headroom: is_known.then(|| headroom.finish()).flatten(),
+            verdict: is_known.then(|| verdict::of(recording, &gils, &uncertain, doing)),
+            gils,
+        })
     }
 }
 
-fn times(recording: &Recording) -> TickTimes {
-    TickTimes::of(&recording.ticks, recording.rate_hz, None, None, recording.duration)
-}
-
-fn analyse(
-    recording: &Recording,
-    place: usize,
-    gil: &GilTrack,
-    times: &TickTimes,
-    ticks: &mut GilTicks,
-) -> GilAnalysis {
-    let life = gil.runs.ticks();
-    let total = times.nanos(&life).max(1) as f64;
-    let mut threads = HashMap::<ThreadIndex, u64>::new();
-    let (mut free, mut unknown) = (0_u64, 0_u64);
-    let mut held = BatchMeans::new(life.len());
-    for (span, run) in gil.runs.iter() {
-        let nanos = times.nanos(&span);
-        match run.holder {
-            Holder::Thread { thread, .. } => *threads.entry(thread).or_default() += nanos,
-            Holder::Nobody => free += nanos,
-            Holder::Unknown => unknown += nanos,
-            Holder::Disabled => {}
-        }
-        let is_held = if matches!(run.holder, Holder::Thread { .. }) { 1.0 } else { 0.0 };
-        for tick in span {
-            held.add(is_held, times.of_tick(tick));
+/// The first pass: lengths of holds, and which ticks lie in long ones; and where the time without a CPU belongs.
+fn find_long_holds(recording: &Recording, gils: &mut [GilSums]) -> Result<(), Unreadable> {
+    let mut holds: Vec<Holds> = recording.gils.iter().map(|gil| Holds::new(recording, gil)).collect();
+    let mut overflows = vec![Vec::new(); gils.len()];
+    for stretch in recording.stretches() {
+        let stretch = stretch?;
+        for (gil, sums) in gils.iter().enumerate() {
+            let mut ticks = GilTicks::of(&stretch, gil, &sums.sharing);
+            holds[gil].add(&stretch, gil, &ticks);
+            overflows[gil].push(ticks.starve(&stretch, &sums.sharing, 0));
         }
     }
-    let (hold_lengths, long_holds) = holds::holds(recording, gil, times, ticks);
-    ticks.mark_long(&long_holds);
-    let mut blame = waiting::blame(gil, times, ticks);
-    let between = blame.remove(&None).unwrap_or_default();
-    let blame: HashMap<StackIndex, Blame> =
-        blame.into_iter().filter_map(|(stack, blame)| Some((stack?, blame))).collect();
-    let seconds = recording.duration.as_secs_f64();
-    GilAnalysis {
-        held: held.estimate(),
-        free: free as f64 / total,
-        unknown: unknown as f64 / total,
-        handovers_per_s: (seconds > 0.0).then(|| gil.handovers as f64 / seconds),
-        hold: threads.into_iter().map(|(thread, nanos)| (thread, nanos as f64 / total)).collect(),
-        carrier: carrier(recording, gil, times),
-        top_holders: top_holders(recording, &blame, total / 1e9),
-        hold_lengths,
-        waiting: recording.sees_all_threads.then(|| Waiting {
-            waiters: mean(times, life.clone(), |tick| f64::from(ticks.waiters(tick))),
-            causes: blame.values().fold(between.inflicted, |sum, blame| sum.plus(blame.inflicted)),
-            pairs: waiting::pairs(recording, place, times),
-            long_holds,
-            stalled: mean(times, life, |tick| if ticks.is_stalled(tick) { 1.0 } else { 0.0 }).mean,
-            starved_s: ticks.starved_s(),
-            blame,
-        }),
+    for (((sums, holds), overflows), gil) in gils.iter_mut().zip(holds).zip(overflows).zip(&recording.gils) {
+        (sums.hold_lengths, sums.long) = holds.finish(gil.handovers);
+        sums.starved_later = Overflow::resolve(&overflows);
     }
+    Ok(())
 }
 
-fn carrier(recording: &Recording, gil: &GilTrack, times: &TickTimes) -> Option<Carrier> {
-    let mut functions = HashMap::<(&Arc<str>, &Arc<str>), HashMap<ThreadIndex, u64>>::new();
-    let mut held = 0;
-    for (span, run) in gil.runs.iter() {
-        let Holder::Thread { thread, stack } = run.holder else { continue };
-        let nanos = times.nanos(&span);
-        held += nanos;
-        if let Some(frame) = recording.stacks.frames(stack).and_then(|mut frames| frames.next()) {
-            *functions.entry((&frame.function, &frame.file)).or_default().entry(thread).or_default() += nanos;
+/// How long a thread was in each state.
+type StateNanos = HashMap<Discriminant<ThreadState>, u64>;
+
+fn add_states(threads: &mut [StateNanos], stretch: &Stretch) {
+    for (states, track) in threads.iter_mut().zip(&stretch.threads) {
+        for (span, run) in track.runs.iter() {
+            *states.entry(discriminant(&run.state)).or_default() += stretch.times.nanos(&span);
         }
     }
-    let all = |threads: &HashMap<ThreadIndex, u64>| threads.values().sum::<u64>();
-    let ((function, file), threads) =
-        functions.into_iter().max_by_key(|(name, threads)| (all(threads), *name))?;
-    let nanos = all(&threads);
-    let takes_part = |of_thread: &&u64| **of_thread as f64 >= nanos as f64 * TAKES_PART;
-    let share = nanos as f64 / held as f64;
-    (share >= CARRIES).then(|| Carrier {
-        function: Arc::clone(function),
-        file: Arc::clone(file),
-        share,
-        threads: threads.values().filter(takes_part).count(),
-    })
 }
 
-/// The mean of what some ticks saw.
-fn mean(times: &TickTimes, ticks: Range<usize>, value: impl Fn(usize) -> f64) -> Estimate {
-    let mut means = BatchMeans::new(ticks.len());
-    ticks.for_each(|tick| means.add(value(tick), times.of_tick(tick)));
-    means.estimate()
-}
-
-fn top_holders(recording: &Recording, blame: &HashMap<StackIndex, Blame>, total_s: f64) -> Vec<TopHolder> {
-    let mut lines = HashMap::<Option<&Frame>, Blame>::new();
-    for (stack, more) in blame {
-        let innermost = recording.stacks.frames(*stack).and_then(|mut frames| frames.next());
-        let line = lines.entry(innermost).or_default();
-        line.held_s += more.held_s;
-        line.inflicted = line.inflicted.plus(more.inflicted);
-        line.syscall = line.syscall.max(more.syscall);
-    }
-    let mut lines: Vec<(Option<&Frame>, Blame)> = lines.into_iter().collect();
-    let place =
-        |frame: Option<&Frame>| frame.map(|frame| (frame.file.clone(), frame.line, frame.function.clone()));
-    lines.sort_by(|(a, more), (b, less)| {
-        less.held_s.total_cmp(&more.held_s).then_with(|| place(*a).cmp(&place(*b)))
-    });
-    let top = |(frame, blame): (Option<&Frame>, Blame)| TopHolder {
-        frame: frame.cloned(),
-        held: if total_s > 0.0 { (blame.held_s / total_s).min(1.0) } else { 0.0 },
-        blame: recording.sees_all_threads.then_some(blame),
-    };
-    lines.into_iter().map(top).collect()
-}
-
-fn threads(recording: &Recording, gils: &[GilAnalysis], times: &TickTimes) -> Vec<ThreadAnalysis> {
-    let mut threads: Vec<ThreadAnalysis> = (recording.threads.iter())
-        .map(|thread| ThreadAnalysis {
-            states: recording.sees_all_threads.then(|| states(&thread.track, times)),
+fn of_threads(recording: &Recording, gils: &[GilAnalysis], states: &[StateNanos]) -> Vec<ThreadAnalysis> {
+    let mut threads: Vec<ThreadAnalysis> = (states.iter())
+        .map(|states| ThreadAnalysis {
+            states: recording.sees_all_threads.then(|| shares(states)),
             ..ThreadAnalysis::default()
         })
         .collect();
@@ -306,12 +237,8 @@ fn threads(recording: &Recording, gils: &[GilAnalysis], times: &TickTimes) -> Ve
     threads
 }
 
-fn states(track: &ThreadTrack, times: &TickTimes) -> States {
-    let mut nanos = HashMap::<Discriminant<ThreadState>, u64>::new();
-    for (span, run) in track.runs.iter() {
-        *nanos.entry(discriminant(&run.state)).or_default() += times.nanos(&span);
-    }
-    let total = times.nanos(&track.runs.ticks()).max(1) as f64;
+fn shares(nanos: &StateNanos) -> States {
+    let total = nanos.values().sum::<u64>().max(1) as f64;
     let share = |state: ThreadState| nanos.get(&discriminant(&state)).copied().unwrap_or(0) as f64 / total;
     States {
         hold: share(ThreadState::Hold),
@@ -330,12 +257,13 @@ pub fn overhead_cpu(recording: &Recording) -> f64 {
     if seconds > 0.0 { recording.own_cpu.as_secs_f64() / seconds } else { 0.0 }
 }
 
-/// The threads that share a GIL: those first that made others wait most, then that held it most, then the oldest.
+/// The threads that share a GIL and are shown: those first that made others wait most, then that held it most, then the oldest.
 pub fn threads_of(recording: &Recording, gil: usize, analysis: &Analysis) -> Vec<ThreadIndex> {
     let interpreters = &recording.gils[gil].interpreters;
     let mut threads: Vec<ThreadIndex> = (recording.threads.iter().enumerate())
         .filter(|(_, thread)| interpreters.contains(&thread.interpreter))
         .map(|(index, _)| ThreadIndex(index as u32))
+        .filter(|index| recording.shows(*index))
         .collect();
     let rank = |thread: &ThreadIndex| {
         let of_thread = &analysis.threads[thread.0 as usize];

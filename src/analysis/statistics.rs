@@ -48,7 +48,7 @@ impl BatchMeans {
     }
 
     /// The mean of all.
-    pub(super) fn estimate(self) -> Estimate {
+    pub(super) fn estimate(&self) -> Estimate {
         let total: f64 = self.batches.iter().map(|(weights, _)| weights).sum();
         if total <= 0.0 {
             return Estimate::default();
@@ -57,7 +57,7 @@ impl BatchMeans {
         if self.seen < 4 * MOST_BATCHES {
             return Estimate { mean, ci95: None };
         }
-        let mut batches = self.batches;
+        let mut batches = self.batches.clone();
         while batches.len() / 2 >= FEWEST_BATCHES && correlation(&means(&batches)) > ALIKE {
             batches = batches
                 .chunks(2)

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::recording::fake;
 
@@ -154,4 +156,60 @@ fn a_mixed_process_gets_the_two_causes_that_matter() {
     let rows = ["HHHHHHHHHHHHHHHHHHHHHHHHHWWWWWWWWWW", "WWWWWWWWWWWWWWWWWWWWWWWWWSSSSSSSSSS"];
     let verdict = verdict(&rows);
     assert_eq!((verdict.kind, verdict.second.unwrap().kind), (Kind::GilHogged, Kind::GilStalled));
+}
+
+#[test]
+fn time_without_a_cpu_is_that_of_the_ticks_before() {
+    let analysis = of_threads(&["HHHHHQHHHH", "WWWWWWWWWW"]);
+    assert_eq!(rounded(waiting(&analysis).starved_s), 0.003);
+    assert_eq!(rounded(waiting(&analysis).causes.starved_s), 0.003);
+    let at_once = of_threads(&["HQ", "WW"]);
+    assert_eq!(rounded(waiting(&at_once).starved_s), 0.001, "it began before the recording");
+}
+
+/// Ticks of three threads: at each of them at most one has the GIL, the others do something else.
+fn ticks() -> impl Strategy<Value = Vec<String>> {
+    let tick = prop_oneof![
+        8 => (0_usize..3, prop::sample::select(vec!['H', 'H', 'H', 'S', 'Q']), "[WNB]{3}"),
+        2 => (Just(3_usize), Just('?'), "[WNB?]{3}"),
+        1 => (Just(3_usize), Just('_'), "_{3}"),
+    ];
+    let runs = prop::collection::vec((tick, 1_usize..25), 1..25);
+    runs.prop_map(|runs| {
+        let letter = |thread: usize, (holder, state, others): &(usize, char, String)| match thread == *holder
+        {
+            true => *state,
+            false => others.chars().nth(thread).unwrap(),
+        };
+        let row = |thread| {
+            let run = |(tick, length): &(_, usize)| std::iter::repeat_n(letter(thread, tick), *length);
+            runs.iter().flat_map(run).collect()
+        };
+        (0..3).map(row).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn stretches_may_begin_and_end_anywhere(rows in ticks(), ends in prop::collection::vec(1_usize..400, 0..12)) {
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        let whole = fake::in_stretches(&rows, &[]);
+        let cut = fake::in_stretches(&rows, &ends);
+        prop_assert_eq!(Analysis::of(&cut).unwrap(), Analysis::of(&whole).unwrap());
+        for by in [By::Hold, By::Wait, By::Blame, By::Cpu, By::Wall] {
+            prop_assert_eq!(stack_times(&cut, by).unwrap(), stack_times(&whole, by).unwrap());
+        }
+        let mixes = |recording: &Recording| -> Vec<f32> {
+            let lanes: Vec<Vec<ThreadIndex>> = (0..3).map(|thread| vec![ThreadIndex(thread)]).collect();
+            let slots = Slots::of(recording, &lanes, recording.duration, 7).unwrap();
+            slots.lanes.iter().flat_map(|lane| lane.mixes.concat()).collect()
+        };
+        for (cut, whole) in mixes(&cut).into_iter().zip(mixes(&whole)) {
+            prop_assert!((cut - whole).abs() < 1e-4);
+        }
+        let facts = |recording: &Recording| {
+            (recording.ticks, recording.weight, recording.torn_ticks, recording.gils.clone(), recording.threads.clone())
+        };
+        prop_assert_eq!(facts(&cut), facts(&whole));
+    }
 }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::gil::Uncertain;
 use super::thresholds::{
     IDLE, MOST, MOSTLY_HELD, NATIVE_THREADS, SECOND_CAUSE, STARVED, WAITING_MATTERS, WAITING_MATTERS_SHARE,
 };
-use super::waiting::{self, Causes, GilTicks};
-use super::{Estimate, GilAnalysis, Waiting, mean};
-use crate::recording::{Frame, Holder, Recording, StackIndex, Syscall, ThreadState, TickTimes};
+use super::waiting::{self, Causes};
+use super::{BatchMeans, Blame, Estimate, GilAnalysis, Waiting};
+use crate::recording::{Frame, Recording, StackIndex, Stretch, Syscall, ThreadState};
 use crate::text::seconds;
 
 /// What limits a process.
@@ -83,48 +84,75 @@ struct Evidence<'a> {
     recording: &'a Recording,
     gil: &'a GilAnalysis,
     waiting: &'a Waiting,
-    place: usize,
-    ticks: &'a GilTicks,
-    times: &'a TickTimes,
+    uncertain: Uncertain,
     /// How many threads ran without a GIL at a time, on the average.
     native: Estimate,
     /// How many ran Python without a GIL.
     parallel: Estimate,
     /// How many were blocked.
     blocked: Estimate,
+    /// For how long threads did what with each stack, in nanoseconds.
+    nanos: HashMap<(ThreadState, StackIndex), u64>,
+}
+
+/// What threads do that neither have a GIL nor wait for it, stretch by stretch.
+pub(super) struct Doing {
+    native: BatchMeans,
+    parallel: BatchMeans,
+    blocked: BatchMeans,
+    nanos: HashMap<(ThreadState, StackIndex), u64>,
+}
+
+impl Doing {
+    pub(super) fn new(recording: &Recording) -> Self {
+        let means = || BatchMeans::new(recording.ticks);
+        Doing { native: means(), parallel: means(), blocked: means(), nanos: HashMap::new() }
+    }
+
+    /// Adds what a stretch saw.
+    pub(super) fn add(&mut self, stretch: &Stretch) {
+        for (means, does_so) in [
+            (&mut self.native, (|state| state == ThreadState::Native) as fn(ThreadState) -> bool),
+            (&mut self.parallel, |state| state == ThreadState::Parallel),
+            (&mut self.blocked, |state| matches!(state, ThreadState::Blocked(_))),
+        ] {
+            let threads = waiting::how_many(stretch.ticks.len(), stretch.threads.iter(), does_so);
+            for (tick, threads) in threads.into_iter().enumerate() {
+                means.add(f64::from(threads), stretch.times.of_tick(tick));
+            }
+        }
+        for (ticks, run) in stretch.threads.iter().flat_map(|track| track.runs.iter()) {
+            if matches!(run.state, ThreadState::Native | ThreadState::Parallel | ThreadState::Blocked(_)) {
+                *self.nanos.entry((run.state, run.stack)).or_default() += stretch.times.nanos(&ticks);
+            }
+        }
+    }
 }
 
 /// The verdict on a recording of all threads that has ticks.
 pub(super) fn of(
     recording: &Recording,
     gils: &[GilAnalysis],
-    ticks: &[GilTicks],
-    times: &TickTimes,
+    uncertain: &[Uncertain],
+    doing: Doing,
 ) -> Verdict {
     let nothing = Waiting::default();
     let waited = |gil: &GilAnalysis| gil.waiting.as_ref().map_or(0.0, |waiting| waiting.causes.total_s());
-    let busiest = gils
-        .iter()
-        .enumerate()
-        .max_by(|(_, a), (_, b)| waited(a).total_cmp(&waited(b)).then(a.held.mean.total_cmp(&b.held.mean)));
-    let threads = |does_so: fn(ThreadState) -> bool| -> Estimate {
-        let threads = waiting::how_many(recording.ticks.len(), waiting::tracks(recording), does_so);
-        mean(times, 0..threads.len(), |tick| f64::from(threads[tick]))
-    };
-    let (place, gil) = match busiest {
-        Some((place, gil)) => (place, gil),
+    let busiest = (gils.iter().zip(uncertain))
+        .max_by(|(a, _), (b, _)| waited(a).total_cmp(&waited(b)).then(a.held.mean.total_cmp(&b.held.mean)));
+    let (gil, uncertain) = match busiest {
+        Some(busiest) => busiest,
         None => return Verdict::new(Kind::Idle, "there is no interpreter to look at.".to_owned(), &[]),
     };
     let evidence = Evidence {
         recording,
         gil,
         waiting: gil.waiting.as_ref().unwrap_or(&nothing),
-        place,
-        ticks: &ticks[place],
-        times,
-        native: threads(|state| state == ThreadState::Native),
-        parallel: threads(|state| state == ThreadState::Parallel),
-        blocked: threads(|state| matches!(state, ThreadState::Blocked(_))),
+        uncertain: *uncertain,
+        native: doing.native.estimate(),
+        parallel: doing.parallel.estimate(),
+        blocked: doing.blocked.estimate(),
+        nanos: doing.nanos,
     };
     if recording.gils.iter().all(|gil| !gil.enabled) {
         return evidence.free_threaded();
@@ -197,7 +225,7 @@ impl Evidence<'_> {
         ];
         if kind == Kind::GilHogged {
             let longest = self.waiting.long_holds.iter().map(|hold| hold.duration_s).fold(0.0, f64::max);
-            figures.push(("long_holds", exact(self.waiting.long_holds.len() as f64)));
+            figures.push(("long_holds", exact(self.waiting.long_hold_count as f64)));
             let period_s = 1.0 / f64::from(self.recording.rate_hz.max(1));
             figures.push(("longest_hold_s", Estimate { mean: longest, ci95: Some(period_s) }));
         }
@@ -208,9 +236,9 @@ impl Evidence<'_> {
     }
 
     fn hogged(&self, of_waiting: &str) -> (String, String) {
-        let long = &self.waiting.long_holds;
-        let longest = long.iter().map(|hold| hold.duration_s).fold(0.0, f64::max);
-        let holds = format!("{} long hold{}, longest {}", long.len(), plural(long.len()), seconds(longest));
+        let count = self.waiting.long_hold_count;
+        let longest = self.waiting.long_holds.iter().map(|hold| hold.duration_s).fold(0.0, f64::max);
+        let holds = format!("{count} long hold{}, longest {}", plural(count), seconds(longest));
         match self.most_to_blame(|causes| causes.hogged_s) {
             Some((frame, share, _)) if share >= MOST => (
                 format!(
@@ -248,7 +276,10 @@ impl Evidence<'_> {
     fn most_to_blame(&self, of: impl Fn(&Causes) -> f64) -> Option<(&Frame, f64, Option<Syscall>)> {
         let mut frames = HashMap::<&Frame, (f64, Option<Syscall>)>::new();
         let mut total = 0.0;
-        for (stack, blame) in &self.waiting.blame {
+        // In order, so that sums of fractions are the same each time.
+        let mut blames: Vec<(&StackIndex, &Blame)> = self.waiting.blame.iter().collect();
+        blames.sort_by_key(|(stack, _)| **stack);
+        for (stack, blame) in blames {
             total += of(&blame.inflicted);
             if let Some(frame) = self.innermost(*stack) {
                 let entry = frames.entry(frame).or_default();
@@ -275,41 +306,24 @@ impl Evidence<'_> {
     /// Half the width of the confidence interval of a cause's share of the waiting, the waiting as a whole taken as
     /// it is.
     fn uncertainty(&self, kind: Kind) -> Option<f64> {
-        let mut is_held = vec![false; self.recording.ticks.len()];
-        let runs = self.recording.gils[self.place].runs.iter();
-        let held = runs.filter(|(_, run)| matches!(run.holder, Holder::Thread { .. }));
-        held.for_each(|(ticks, _)| is_held[ticks].fill(true));
-        let waiters = self.mean(|tick, seconds| {
-            let causes = self.ticks.causes(tick, is_held[tick], seconds);
-            let of_kind = match kind {
-                Kind::GilHogged => causes.hogged_s,
-                Kind::GilStalled => causes.stalled_s,
-                Kind::CpuStarved => causes.starved_s,
-                _ => causes.shared_s + causes.between_s,
-            };
-            of_kind / seconds
-        });
+        let waiters = match kind {
+            Kind::GilHogged => self.uncertain.hogged,
+            Kind::GilStalled => self.uncertain.stalled,
+            Kind::CpuStarved => self.uncertain.starved,
+            _ => self.uncertain.shared,
+        };
         let width = waiters.ci95? / self.waiting.waiters.mean.max(f64::MIN_POSITIVE);
         Some(width.min(1.0))
     }
 
     /// For how much of the time that a thread held the GIL it had no CPU.
     fn starved(&self) -> Estimate {
-        let starved = self.mean(|tick, seconds| self.ticks.starved_at(tick) / seconds);
+        let starved = self.uncertain.without_cpu;
         let of_held = |share: f64| match self.gil.held.mean {
             held if held > 0.0 => (share / held).min(1.0),
             _ => 0.0,
         };
         Estimate { mean: of_held(starved.mean), ci95: starved.ci95.map(of_held) }
-    }
-
-    /// The mean of what ticks saw of the GIL, each of which stands for some seconds.
-    fn mean(&self, value: impl Fn(usize, f64) -> f64) -> Estimate {
-        let ticks = self.recording.gils[self.place].runs.ticks();
-        mean(self.times, ticks, |tick| match self.times.of_tick(tick) {
-            seconds if seconds > 0.0 => value(tick, seconds),
-            _ => 0.0,
-        })
     }
 
     /// What a process does in which hardly anybody waits for the GIL.
@@ -400,20 +414,19 @@ impl Evidence<'_> {
     /// The innermost frame and the system call in which threads spent most of their time in some states.
     fn most_in(&self, is_meant: impl Fn(ThreadState) -> bool) -> Option<(&Frame, Option<Syscall>)> {
         let mut nanos = HashMap::<(&Frame, Option<Syscall>), u64>::new();
-        for thread in &self.recording.threads {
-            for (ticks, run) in thread.track.runs.iter().filter(|(_, run)| is_meant(run.state)) {
-                if let Some(frame) = self.innermost(run.stack) {
-                    let syscall = match run.state {
-                        ThreadState::Blocked(syscall) => syscall,
-                        _ => None,
-                    };
-                    *nanos.entry((frame, syscall)).or_default() += self.times.nanos(&ticks);
-                }
+        for (&(state, stack), &more) in self.nanos.iter().filter(|((state, _), _)| is_meant(*state)) {
+            if let Some(frame) = self.innermost(stack) {
+                let syscall = match state {
+                    ThreadState::Blocked(syscall) => syscall,
+                    _ => None,
+                };
+                *nanos.entry((frame, syscall)).or_default() += more;
             }
         }
         let place = |frame: &Frame| (frame.file.clone(), frame.line, frame.function.clone());
-        let most =
-            nanos.into_iter().max_by_key(|((frame, _), nanos)| (*nanos, std::cmp::Reverse(place(frame))));
+        let most = nanos
+            .into_iter()
+            .max_by_key(|((frame, syscall), nanos)| (*nanos, std::cmp::Reverse((place(frame), *syscall))));
         most.map(|(frame, _)| frame)
     }
 

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::holds::LongHold;
 use crate::recording::{
-    GilTrack, Holder, Recording, StackIndex, Syscall, ThreadIndex, ThreadState, ThreadTrack, TickTimes,
+    GilRun, Holder, Recording, Runs, Stretch, Syscall, ThreadIndex, ThreadState, ThreadTrack,
 };
 
-/// What each tick saw of one GIL.
+/// What each tick of a stretch saw of one GIL.
 #[derive(Debug)]
 pub(super) struct GilTicks {
     /// How many threads waited for it.
@@ -17,8 +16,16 @@ pub(super) struct GilTicks {
     stalls: Vec<Option<Option<Syscall>>>,
     /// Whether it was part of a long hold.
     long: Vec<bool>,
-    /// For how much of the tick's time the holder had no CPU, in seconds.
-    starved_s: Vec<f32>,
+    /// For how much of the tick's time the holder had no CPU, in nanoseconds.
+    starved: Vec<u64>,
+}
+
+/// Time without a CPU that goes from a stretch into the ticks before it: `max(least, time from later stretches + net)`,
+/// in nanoseconds. So it takes one pass over all stretches and one over these to know it for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Overflow {
+    least: u64,
+    net: i64,
 }
 
 /// Why threads wait: the time that they wait together, in thread-seconds, by what the holder did meanwhile.
@@ -58,6 +65,41 @@ pub struct Blame {
     pub syscall: Option<Syscall>,
 }
 
+/// [`Causes`] in nanoseconds, which add up to the same in whatever order.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct CauseNanos {
+    pub(super) shared: u64,
+    pub(super) hogged: u64,
+    pub(super) stalled: u64,
+    pub(super) starved: u64,
+    pub(super) between: u64,
+}
+
+impl CauseNanos {
+    pub(super) fn add(&mut self, more: CauseNanos) {
+        for (sum, more) in [
+            (&mut self.shared, more.shared),
+            (&mut self.hogged, more.hogged),
+            (&mut self.stalled, more.stalled),
+            (&mut self.starved, more.starved),
+            (&mut self.between, more.between),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
+
+    pub(super) fn in_seconds(self) -> Causes {
+        let seconds = |nanos: u64| nanos as f64 / 1e9;
+        Causes {
+            shared_s: seconds(self.shared),
+            hogged_s: seconds(self.hogged),
+            stalled_s: seconds(self.stalled),
+            starved_s: seconds(self.starved),
+            between_s: seconds(self.between),
+        }
+    }
+}
+
 impl Causes {
     /// All of it.
     pub fn total_s(&self) -> f64 {
@@ -65,7 +107,7 @@ impl Causes {
     }
 
     /// Both together.
-    pub fn plus(self, more: Causes) -> Causes {
+    pub(super) fn plus(self, more: Causes) -> Causes {
         Causes {
             shared_s: self.shared_s + more.shared_s,
             hogged_s: self.hogged_s + more.hogged_s,
@@ -77,45 +119,50 @@ impl Causes {
 }
 
 impl GilTicks {
-    /// What ticks saw of a GIL (its place in the recording); long holds have to be marked.
-    pub(super) fn of(recording: &Recording, gil: usize, times: &TickTimes) -> Self {
-        let length = recording.ticks.len();
+    /// What ticks saw of a GIL (its place in the recording) that these threads share. Long holds have to be marked,
+    /// and the holder to be starved.
+    pub(super) fn of(stretch: &Stretch, gil: usize, sharing: &[usize]) -> Self {
+        let length = stretch.ticks.len();
         let mut ticks = GilTicks {
-            waiters: waiters(length, tracks(recording), gil),
+            waiters: waiters(length, stretch.threads.iter(), gil),
             stalls: vec![None; length],
             long: vec![false; length],
-            starved_s: vec![0.0; length],
+            starved: vec![0; length],
         };
-        for thread in threads_of(recording, gil) {
-            let track = &recording.threads[thread].track;
-            for (span, run) in track.runs.iter() {
+        for &thread in sharing {
+            for (span, run) in stretch.threads[thread].runs.iter() {
                 if let ThreadState::Stall(syscall) = run.state {
                     ticks.stalls[span].fill(Some(syscall));
                 }
-            }
-            for starvation in &track.starvations {
-                ticks.starve(recording, times, starvation.tick as usize, starvation.duration.as_secs_f64());
             }
         }
         ticks
     }
 
-    /// Puts time without a CPU, which was over at some tick, into the ticks before.
-    fn starve(&mut self, recording: &Recording, times: &TickTimes, over: usize, mut seconds: f64) {
-        for tick in (0..over.min(recording.ticks.len())).rev() {
-            let room = times.of_tick(tick) - f64::from(self.starved_s[tick]);
-            let part = seconds.min(room.max(0.0));
-            self.starved_s[tick] += part as f32;
-            seconds -= part;
-            if seconds <= 0.0 {
-                break;
-            }
+    /// Puts time without a CPU, which was over at some tick, into the ticks before, where `later` comes from the
+    /// stretches after this one. Answers what goes into those before it.
+    pub(super) fn starve(&mut self, stretch: &Stretch, sharing: &[usize], later: u64) -> Overflow {
+        let mut over = vec![0_u64; stretch.ticks.len()];
+        for starvation in sharing.iter().flat_map(|thread| &stretch.threads[*thread].starvations) {
+            let at = &mut over[starvation.tick as usize];
+            *at = at.saturating_add(u64::try_from(starvation.duration.as_nanos()).unwrap_or(u64::MAX));
         }
+        let (mut left, mut net) = (later, 0_i64);
+        for tick in (0..over.len()).rev() {
+            let room = stretch.times.nanos(&(tick..tick + 1));
+            self.starved[tick] = left.min(room);
+            left = (left - self.starved[tick]).saturating_add(over[tick]);
+            net = net.saturating_sub_unsigned(room).saturating_add_unsigned(over[tick]);
+        }
+        Overflow { least: left, net }
     }
 
-    pub(super) fn mark_long(&mut self, holds: &[LongHold]) {
-        for hold in holds {
-            self.long[hold.ticks.clone()].fill(true);
+    /// Marks long holds, by the places of their ticks in the whole recording, in order.
+    pub(super) fn mark_long(&mut self, holds: &[Range<usize>], first: usize) {
+        let end = first + self.long.len();
+        let from = holds.partition_point(|hold| hold.end <= first);
+        for hold in holds[from..].iter().take_while(|hold| hold.start < end) {
+            self.long[hold.start.max(first) - first..hold.end.min(end) - first].fill(true);
         }
     }
 
@@ -127,46 +174,52 @@ impl GilTicks {
         self.stalls.get(tick).is_some_and(Option::is_some)
     }
 
-    /// For how much of a tick's time the holder had no CPU, in seconds.
-    pub(super) fn starved_at(&self, tick: usize) -> f64 {
-        f64::from(self.starved_s[tick])
+    /// For how much of a tick's time the holder had no CPU, in nanoseconds.
+    pub(super) fn starved(&self, tick: usize) -> u64 {
+        self.starved[tick]
     }
 
-    /// For how long the holder had no CPU, in seconds.
-    pub(super) fn starved_s(&self) -> f64 {
-        self.starved_s.iter().map(|seconds| f64::from(*seconds)).sum()
-    }
-
-    /// What the threads that wait at a tick wait together, by cause.
-    pub(super) fn causes(&self, tick: usize, is_held: bool, seconds: f64) -> Causes {
-        let waiters = f64::from(self.waiters(tick));
-        let starved_s = (f64::from(self.starved_s[tick]) * waiters).min(seconds * waiters);
-        let rest = seconds * waiters - starved_s;
-        let mut causes = Causes { starved_s, ..Causes::default() };
+    /// What the threads that wait at a tick, which stands for some nanoseconds, wait together, by cause.
+    pub(super) fn causes(&self, tick: usize, is_held: bool, nanos: u64) -> CauseNanos {
+        let waiters = u64::from(self.waiters(tick));
+        let all = nanos.saturating_mul(waiters);
+        let starved = self.starved[tick].saturating_mul(waiters).min(all);
+        let rest = all - starved;
+        let causes = CauseNanos { starved, ..CauseNanos::default() };
         match () {
-            () if !is_held => causes = Causes { between_s: seconds * waiters, ..Causes::default() },
-            () if self.is_stalled(tick) => causes.stalled_s = rest,
-            () if self.long[tick] => causes.hogged_s = rest,
-            () => causes.shared_s = rest,
+            () if !is_held => CauseNanos { between: all, ..CauseNanos::default() },
+            () if self.is_stalled(tick) => CauseNanos { stalled: rest, ..causes },
+            () if self.long[tick] => CauseNanos { hogged: rest, ..causes },
+            () => CauseNanos { shared: rest, ..causes },
         }
-        causes
     }
 
-    fn syscall(&self, tick: usize) -> Option<Syscall> {
+    pub(super) fn syscall(&self, tick: usize) -> Option<Syscall> {
         self.stalls.get(tick).copied().flatten().flatten()
     }
 }
 
-/// The threads that share a GIL, by their places.
-fn threads_of(recording: &Recording, gil: usize) -> impl Iterator<Item = usize> {
-    let interpreters = &recording.gils[gil].interpreters;
-    let shares = move |thread: &usize| interpreters.contains(&recording.threads[*thread].interpreter);
-    (0..recording.threads.len()).filter(shares)
+impl Overflow {
+    /// What goes from later stretches into each, by what goes from each into those before it.
+    pub(super) fn resolve(stretches: &[Overflow]) -> Vec<u64> {
+        let mut later = 0_u64;
+        let mut all: Vec<u64> = (stretches.iter().rev())
+            .map(|overflow| {
+                let into = later;
+                later = overflow.least.max(later.saturating_add_signed(overflow.net));
+                into
+            })
+            .collect();
+        all.reverse();
+        all
+    }
 }
 
-/// What the threads of a recording did.
-pub(super) fn tracks(recording: &Recording) -> impl Iterator<Item = &ThreadTrack> {
-    recording.threads.iter().map(|thread| &thread.track)
+/// The threads that share a GIL, by their places.
+pub(super) fn sharing(recording: &Recording, gil: usize) -> Vec<usize> {
+    let interpreters = &recording.gils[gil].interpreters;
+    let shares = |thread: &usize| interpreters.contains(&recording.threads[*thread].interpreter);
+    (0..recording.threads.len()).filter(shares).collect()
 }
 
 /// How many threads waited for a GIL at each of so many ticks.
@@ -204,57 +257,42 @@ fn waits_for(state: ThreadState, wanted: usize) -> bool {
     matches!(state, ThreadState::Wait { gil } if usize::from(gil) == wanted)
 }
 
-/// What each stack that held a GIL inflicted on others; where nobody held it, under `None`.
-pub(super) fn blame(
-    gil: &GilTrack,
-    times: &TickTimes,
-    ticks: &GilTicks,
-) -> HashMap<Option<StackIndex>, Blame> {
-    let mut blames = HashMap::<Option<StackIndex>, Blame>::new();
-    for (span, run) in gil.runs.iter() {
-        let stack = match run.holder {
-            Holder::Thread { stack, .. } => Some(stack),
-            _ => None,
-        };
-        let blame = blames.entry(stack).or_default();
-        if stack.is_some() {
-            blame.held_s += times.seconds(&span);
-        }
-        for tick in span {
-            let seconds = times.of_tick(tick);
-            blame.inflicted = blame.inflicted.plus(ticks.causes(tick, stack.is_some(), seconds));
-            blame.syscall = blame.syscall.or(ticks.syscall(tick));
-        }
-    }
-    blames
-}
+/// Who waited for whom, and for how long: holder, waiter, nanoseconds.
+#[derive(Debug, Default)]
+pub(super) struct Pairs(HashMap<(Option<ThreadIndex>, ThreadIndex), u64>);
 
-/// Who waited for whom, most first.
-pub(super) fn pairs(recording: &Recording, gil: usize, times: &TickTimes) -> Vec<Pair> {
-    let holders = holders(&recording.gils[gil]);
-    let mut seconds = HashMap::<(Option<ThreadIndex>, ThreadIndex), f64>::new();
-    for (place, thread) in recording.threads.iter().enumerate() {
-        let waiter = ThreadIndex(place as u32);
-        for (ticks, _) in thread.track.runs.iter().filter(|(_, run)| waits_for(run.state, gil)) {
-            let first = holders.partition_point(|(held, _)| held.end <= ticks.start);
-            for (held, holder) in holders[first..].iter().take_while(|(held, _)| held.start < ticks.end) {
-                let both = held.start.max(ticks.start)..held.end.min(ticks.end);
-                *seconds.entry((*holder, waiter)).or_default() += times.seconds(&both);
+impl Pairs {
+    /// Adds what a stretch saw of a GIL.
+    pub(super) fn add(&mut self, stretch: &Stretch, gil: usize) {
+        let holders = holders(&stretch.gils[gil]);
+        for (place, track) in stretch.threads.iter().enumerate() {
+            let waiter = ThreadIndex(place as u32);
+            for (ticks, _) in track.runs.iter().filter(|(_, run)| waits_for(run.state, gil)) {
+                let first = holders.partition_point(|(held, _)| held.end <= ticks.start);
+                for (held, holder) in holders[first..].iter().take_while(|(held, _)| held.start < ticks.end) {
+                    let both = held.start.max(ticks.start)..held.end.min(ticks.end);
+                    let nanos = self.0.entry((*holder, waiter)).or_default();
+                    *nanos = nanos.saturating_add(stretch.times.nanos(&both));
+                }
             }
         }
     }
-    let mut pairs: Vec<Pair> =
-        (seconds.into_iter()).map(|((holder, waiter), seconds)| Pair { holder, waiter, seconds }).collect();
-    pairs.sort_by(|a, b| {
-        b.seconds.total_cmp(&a.seconds).then_with(|| (a.holder, a.waiter).cmp(&(b.holder, b.waiter)))
-    });
-    pairs
+
+    /// Those who waited longest first.
+    pub(super) fn finish(self) -> Vec<Pair> {
+        let pair = |((holder, waiter), nanos): (_, u64)| Pair { holder, waiter, seconds: nanos as f64 / 1e9 };
+        let mut pairs: Vec<Pair> = self.0.into_iter().map(pair).collect();
+        pairs.sort_by(|a, b| {
+            b.seconds.total_cmp(&a.seconds).then_with(|| (a.holder, a.waiter).cmp(&(b.holder, b.waiter)))
+        });
+        pairs
+    }
 }
 
 /// Which thread held a GIL, whatever its stack.
-fn holders(gil: &GilTrack) -> Vec<(Range<usize>, Option<ThreadIndex>)> {
+fn holders(runs: &Runs<GilRun>) -> Vec<(Range<usize>, Option<ThreadIndex>)> {
     let mut holders: Vec<(Range<usize>, Option<ThreadIndex>)> = Vec::new();
-    for (ticks, run) in gil.runs.iter() {
+    for (ticks, run) in runs.iter() {
         let holder = match run.holder {
             Holder::Thread { thread, .. } => Some(thread),
             _ => None,
@@ -269,21 +307,63 @@ fn holders(gil: &GilTrack) -> Vec<(Range<usize>, Option<ThreadIndex>)> {
 
 /// How many times as fast a process could be at most if all threads that hold a GIL or wait for it ran at once, on
 /// so many CPUs, for as long as they do now together; the rest of the time stays as it is.
-pub(super) fn headroom(recording: &Recording, gils: &[GilTicks], times: &TickTimes) -> Option<f64> {
-    let total = times.total_s();
-    let mut needed = 0.0;
-    let mut cursors: Vec<_> = recording.gils.iter().map(|gil| gil.runs.iter().peekable()).collect();
-    for tick in 0..recording.ticks.len() {
-        // The GIL with the longest queue: the others run beside it already.
-        let mut most = 1;
-        for (cursor, ticks) in cursors.iter_mut().zip(gils) {
-            while cursor.next_if(|(span, _)| span.end <= tick).is_some() {}
-            let is_held = cursor.peek().is_some_and(|(span, run)| {
-                span.contains(&tick) && matches!(run.holder, Holder::Thread { .. })
-            });
-            most = most.max(ticks.waiters(tick) + u32::from(is_held));
+#[derive(Debug, Default)]
+pub(super) struct Headroom {
+    total_s: f64,
+    needed_s: f64,
+}
+
+impl Headroom {
+    /// Adds what a stretch saw of all GILs.
+    pub(super) fn add(&mut self, stretch: &Stretch, gils: &[GilTicks], cpus: u32) {
+        let mut cursors: Vec<_> = stretch.gils.iter().map(|runs| runs.iter().peekable()).collect();
+        for tick in 0..stretch.ticks.len() {
+            // The GIL with the longest queue: the others run beside it already.
+            let mut most = 1;
+            for (cursor, ticks) in cursors.iter_mut().zip(gils) {
+                while cursor.next_if(|(span, _)| span.end <= tick).is_some() {}
+                let is_held = cursor.peek().is_some_and(|(span, run)| {
+                    span.contains(&tick) && matches!(run.holder, Holder::Thread { .. })
+                });
+                most = most.max(ticks.waiters(tick).saturating_add(u32::from(is_held)));
+            }
+            let seconds = stretch.times.of_tick(tick);
+            self.total_s += seconds;
+            self.needed_s += seconds / f64::from(most.min(cpus.max(1)));
         }
-        needed += times.of_tick(tick) / f64::from(most.min(recording.cpus.max(1)));
     }
-    (needed > 0.0).then(|| total / needed)
+
+    pub(super) fn finish(self) -> Option<f64> {
+        (self.needed_s > 0.0).then(|| self.total_s / self.needed_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Time without a CPU that does not fit into a stretch is that of the ticks before, as if there were no
+        /// stretches.
+        #[test]
+        fn overflow_is_what_would_go_on_to_the_ticks_before(
+            stretches in prop::collection::vec(prop::collection::vec((0_u64..9, 0_u64..9), 0..5), 1..6),
+        ) {
+            // Of each tick: its time, and the time without a CPU that was over at it.
+            let go = |ticks: &[(u64, u64)], later: u64| {
+                let back = |left: u64, (room, over): &(u64, u64)| left.saturating_sub(*room) + over;
+                ticks.iter().rev().fold(later, back)
+            };
+            let overflows: Vec<Overflow> = (stretches.iter())
+                .map(|ticks| Overflow {
+                    least: go(ticks, 0),
+                    net: ticks.iter().map(|(room, over)| *over as i64 - *room as i64).sum(),
+                })
+                .collect();
+            for (place, into) in Overflow::resolve(&overflows).into_iter().enumerate() {
+                prop_assert_eq!(into, go(&stretches[place + 1..].concat(), 0));
+            }
+        }
+    }
 }

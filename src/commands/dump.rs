@@ -12,7 +12,7 @@ use crate::cli::DumpArgs;
 use crate::recording::snapshot::{
     GilSnapshot, HolderSnapshot, InterpreterSnapshot, Snapshot, ThreadSnapshot,
 };
-use crate::recording::{Recorder, Target, ThreadIndex, ThreadState};
+use crate::recording::{Recorder, ThreadIndex, ThreadState};
 use crate::render::dump;
 use crate::sample::{GilSample, Holder, StackIndex, StackTable};
 use crate::sampler::{Clock, KnownThread, Sampler, Wakeup};
@@ -31,7 +31,7 @@ pub(super) fn run(args: &DumpArgs) -> Result<u8> {
     let Attached { process, mut sampler, target } = attach(args.pid)?;
     let time = jiff::Timestamp::now();
     let pauser = pauser(&args.pausing, args.pid)?;
-    let interpreters = look(&mut sampler, &target, pauser.as_ref()).map_err(|error| match error {
+    let interpreters = look(&mut sampler, pauser.as_ref()).map_err(|error| match error {
         ReadError::Gone => anyhow!("pid {} ended while gilspy was looking at it", args.pid),
         ReadError::Denied => process.denied().into(),
         other => anyhow!("pid {} cannot be read any more: {other}", args.pid),
@@ -54,11 +54,10 @@ pub(super) fn run(args: &DumpArgs) -> Result<u8> {
 
 fn look<M: ReadMemory>(
     sampler: &mut Sampler<M>,
-    target: &Target,
     pauser: Option<&Pauser>,
 ) -> Result<Vec<InterpreterSnapshot>, ReadError> {
     let mut gils = vec![GilSnapshot::default(); sampler.gils().len()];
-    let mut recorder = Recorder::new(target.clone(), LOOKS_HZ, true);
+    let mut recorder = Recorder::new(LOOKS_HZ);
     let mut clock = Clock::start(LOOKS_HZ);
     take_over(&mut recorder, sampler, Timestamp::START);
     while clock.now() < Timestamp::from_duration_since_start(SPAN) {
@@ -77,7 +76,8 @@ fn look<M: ReadMemory>(
     }
     let _paused = pauser.and_then(Pauser::pause);
     sampler.refresh()?;
-    let looks = Looks::of(recorder.so_far());
+    let stretch = recorder.stretch();
+    let looks = Looks::of(&stretch);
     for (place, gil) in gils.iter_mut().enumerate() {
         gil.held_by.sort_by_key(|(_, looks)| std::cmp::Reverse(*looks));
         gil.waiting = looks.waiting(place);

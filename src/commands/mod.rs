@@ -6,6 +6,8 @@ mod launch;
 mod output;
 mod progress;
 mod record;
+mod render;
+mod snapshots;
 mod stop;
 
 use anyhow::Result;
@@ -20,6 +22,7 @@ pub fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Record(args) => record::run(args),
         Command::Dump(args) => dump::run(&args),
+        Command::Render(args) => render::run(&args),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The files that a recording is written to: opened before recording, so that a path that cannot be
-//! written is found out at once, and put in place under their names when they are whole.
+//! written is found out at once, and put in place under their names when they are whole. The recording itself has its
+//! name from the start.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -14,7 +16,11 @@ use crate::render;
 use crate::units::Pid;
 
 /// The files of one recording.
-pub(super) struct Outputs(Vec<Output>);
+pub(super) struct Outputs {
+    by: By,
+    pictures: Vec<Output>,
+    recording: Option<Output>,
+}
 
 /// One file to be.
 struct Output {
@@ -23,11 +29,14 @@ struct Output {
     sink: Sink,
 }
 
-/// What the file will be called.
+/// What a file will be called.
+#[derive(Debug, Clone)]
 enum Name {
     Given(PathBuf),
-    /// `gilspy-PID-TIME` with the format's ending, in this directory.
-    Made(PathBuf),
+    /// `gilspy-PID-TIME` with the format's ending, in the working directory.
+    Made,
+    /// Standard output.
+    Dash,
 }
 
 /// Where the bytes go.
@@ -38,23 +47,81 @@ enum Sink {
     Direct(File),
 }
 
+/// The pictures of what is recorded so far, written on request.
+#[derive(Debug, Clone)]
+pub(super) struct SnapshotNames {
+    by: By,
+    base: String,
+    names: Vec<(Format, Name)>,
+}
+
+/// Where a recording is written while it is made.
+pub(super) struct RecordingFile {
+    /// The file.
+    pub file: File,
+    /// Its name; none where it is not kept.
+    pub path: Option<PathBuf>,
+}
+
 impl Outputs {
-    /// Opens what the command line asks for.
-    pub(super) fn open(output: Option<&Path>, format: Option<Format>) -> Result<Self> {
-        let wanted: Vec<(Format, Name)> = match (output, format) {
-            (Some(path), Some(format)) => vec![(format, Name::Given(path.to_owned()))],
-            (None, Some(format)) => vec![(format, Name::Made(PathBuf::from(".")))],
-            (Some(path), None) => vec![
-                (Format::Flamegraph, Name::Given(path.to_owned())),
-                (Format::Timeline, Name::Given(timeline_beside(path))),
-            ],
-            (None, None) => vec![
-                (Format::Flamegraph, Name::Made(PathBuf::from("."))),
-                (Format::Timeline, Name::Made(PathBuf::from("."))),
-            ],
+    /// Opens what `record` is asked for: the pictures and the recording, or one format.
+    pub(super) fn open(output: Option<&Path>, format: Option<Format>, by: By) -> Result<Self> {
+        let (pictures, recording) = match (output, format) {
+            (Some(path), None) => {
+                (pictures_of(path), Some(Name::Given(beside(path, Format::Recording.extension()))))
+            }
+            (None, None) => {
+                (vec![(Format::Flamegraph, Name::Made), (Format::Timeline, Name::Made)], Some(Name::Made))
+            }
+            (output, Some(format)) => {
+                let name = output.map_or(Name::Made, Name::given);
+                match format == Format::Recording && name.is_file() {
+                    true => (Vec::new(), Some(name)),
+                    false => (vec![(format, name)], None),
+                }
+            }
         };
-        let open = |(format, name): (Format, Name)| Ok(Output { sink: Sink::open(&name)?, format, name });
-        Ok(Outputs(wanted.into_iter().map(open).collect::<Result<_>>()?))
+        let pictures = open_all(pictures)?;
+        let recording = recording.map(|name| Output::open((Format::Recording, name))).transpose()?;
+        Ok(Outputs { by, pictures, recording })
+    }
+
+    /// Opens what `render` is asked for of the recording at some path.
+    pub(super) fn of_recording(
+        recording: &Path,
+        output: Option<&Path>,
+        format: Option<Format>,
+        by: By,
+    ) -> Result<Self> {
+        let names = match (output, format) {
+            (Some(path), Some(format)) => vec![(format, Name::given(path))],
+            (None, Some(format)) => vec![(format, Name::Given(beside(recording, format.extension())))],
+            (output, None) => {
+                pictures_of(output.unwrap_or(&beside(recording, Format::Flamegraph.extension())))
+            }
+        };
+        Ok(Outputs { by, pictures: open_all(names)?, recording: None })
+    }
+
+    /// Gives the recording its name, if it is kept.
+    pub(super) fn start(&mut self, pid: Pid, start: jiff::Timestamp) -> Result<RecordingFile> {
+        let Some(output) = self.recording.take() else {
+            let file = tempfile::tempfile().context("cannot make a temporary file for the recording")?;
+            return Ok(RecordingFile { file, path: None });
+        };
+        let path = output.name.path(output.format, &base_name(pid, start), None);
+        let failed = || format!("cannot write {}", path.display());
+        let file = match output.sink {
+            Sink::Beside(file) => file.persist(&path).map_err(|error| error.error).with_context(failed)?,
+            Sink::Direct(_) => return Err(anyhow!("it is not a file")).with_context(failed),
+        };
+        Ok(RecordingFile { file, path: Some(path) })
+    }
+
+    /// What pictures of what is recorded so far are called.
+    pub(super) fn snapshots(&self, pid: Pid, start: jiff::Timestamp) -> SnapshotNames {
+        let names = self.pictures.iter().map(|output| (output.format, output.name.clone()));
+        SnapshotNames { by: self.by, base: base_name(pid, start), names: names.collect() }
     }
 
     /// Writes everything, and answers what was written where.
@@ -62,20 +129,79 @@ impl Outputs {
         let first = processes.first().map(|first| (first.recording.target.pid, first.recording.start));
         let (pid, start) = first.unwrap_or((Pid::new(0), jiff::Timestamp::now()));
         let base = base_name(pid, start);
-        self.0.into_iter().map(|output| output.write(processes, &base)).collect()
+        let write = |output: Output| {
+            let path = output.name.path(output.format, &base, None);
+            output.write(processes, self.by, path)
+        };
+        self.pictures.into_iter().map(write).collect()
+    }
+}
+
+impl SnapshotNames {
+    /// Writes them, with a number in their names, and answers where.
+    pub(super) fn write(&self, number: u32, processes: &[Analysed<'_>]) -> Result<Vec<(Format, PathBuf)>> {
+        let files = self.names.iter().filter(|(_, name)| name.is_file());
+        let write = |(format, name): &(Format, Name)| {
+            let path = name.path(*format, &self.base, Some(number));
+            let output = Output::open((*format, Name::Given(path.clone())))?;
+            output.write(processes, self.by, path)
+        };
+        files.map(write).collect()
+    }
+}
+
+/// The pictures that are written where no format is asked for.
+fn pictures_of(path: &Path) -> Vec<(Format, Name)> {
+    let flame_graph = match path.extension() {
+        Some(extension) if extension == Format::Recording.extension() => {
+            beside(path, Format::Flamegraph.extension())
+        }
+        _ => path.to_owned(),
+    };
+    vec![
+        (Format::Flamegraph, Name::Given(flame_graph)),
+        (Format::Timeline, Name::Given(beside(path, Format::Timeline.extension()))),
+    ]
+}
+
+fn open_all(names: Vec<(Format, Name)>) -> Result<Vec<Output>> {
+    names.into_iter().map(Output::open).collect()
+}
+
+impl Name {
+    fn given(path: &Path) -> Self {
+        if path == "-" { Name::Dash } else { Name::Given(path.to_owned()) }
+    }
+
+    /// Whether it is the name of a file, or may become one.
+    fn is_file(&self) -> bool {
+        match self {
+            Name::Given(path) => path.is_file() || !path.exists(),
+            Name::Made => true,
+            Name::Dash => false,
+        }
+    }
+
+    /// The path; `base` where there is no other name, and with a number if it has one.
+    fn path(&self, format: Format, base: &str, number: Option<u32>) -> PathBuf {
+        let path = match self {
+            Name::Given(path) => path.clone(),
+            Name::Made => PathBuf::from(format!("{base}.{}", format.extension())),
+            Name::Dash => return PathBuf::from("standard output"),
+        };
+        number.map_or(path.clone(), |number| numbered(&path, format, number))
     }
 }
 
 impl Output {
-    fn write(mut self, processes: &[Analysed<'_>], base: &str) -> Result<(Format, PathBuf)> {
-        let path = match self.name {
-            Name::Given(path) => path,
-            Name::Made(directory) => directory.join(format!("{base}.{}", self.format.extension())),
-        };
-        let path = path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
+    fn open((format, name): (Format, Name)) -> Result<Self> {
+        Ok(Output { sink: Sink::open(&name)?, format, name })
+    }
+
+    fn write(mut self, processes: &[Analysed<'_>], by: By, path: PathBuf) -> Result<(Format, PathBuf)> {
         let failed = || format!("cannot write {}", path.display());
         let mut writer = BufWriter::new(self.sink.file());
-        write_format(self.format, processes, &mut writer).with_context(failed)?;
+        write_format(self.format, processes, by, &mut writer).with_context(failed)?;
         writer.flush().with_context(failed)?;
         drop(writer);
         if let Sink::Beside(file) = self.sink {
@@ -85,18 +211,26 @@ impl Output {
     }
 }
 
-fn write_format(format: Format, processes: &[Analysed<'_>], writer: &mut impl Write) -> Result<()> {
+fn write_format(format: Format, processes: &[Analysed<'_>], by: By, writer: &mut impl Write) -> Result<()> {
     match format {
-        Format::Flamegraph => render::flamegraph::write(processes, By::Hold, writer),
+        Format::Flamegraph => render::flamegraph::write(processes, by, writer),
         Format::Timeline => render::timeline::write(processes, writer),
-        Format::Raw => render::folded::write(processes, By::Hold, writer),
+        Format::Raw => render::folded::write(processes, by, writer),
         Format::Json => processes.iter().try_for_each(|process| render::report::write(process, writer)),
+        Format::Recording => match processes.first() {
+            Some(process) => Ok(process.recording.source().copy(writer)?),
+            None => Ok(()),
+        },
     }
 }
 
 impl Sink {
     fn open(name: &Name) -> Result<Self> {
         let directory = match name {
+            Name::Dash => {
+                let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+                return Ok(Sink::Direct(stdout.context("cannot write to standard output")?.into()));
+            }
             Name::Given(path) => {
                 if path.is_dir() {
                     return Err(anyhow!(
@@ -112,12 +246,12 @@ impl Sink {
                 }
                 path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
             }
-            Name::Made(directory) => directory,
+            Name::Made => Path::new("."),
         };
         let file = tempfile::Builder::new().prefix(".gilspy-").suffix(".part").tempfile_in(directory);
         let what = match name {
             Name::Given(path) => path.display().to_string(),
-            Name::Made(_) => "into the working directory (name another place with -o FILE)".to_owned(),
+            _ => "into the working directory (name another place with -o FILE)".to_owned(),
         };
         Ok(Sink::Beside(
             file.map_err(|error| reason(&error)).with_context(|| format!("cannot write {what}"))?,
@@ -140,16 +274,30 @@ fn reason(error: &std::io::Error) -> anyhow::Error {
     }
 }
 
-/// `NAME.timeline.svg` for `NAME.svg`.
-fn timeline_beside(path: &Path) -> PathBuf {
-    let stem = if path.extension().is_some_and(|extension| extension == "svg") {
-        path.with_extension("")
-    } else {
-        path.to_owned()
+/// `NAME.ending` for `NAME.svg`, `NAME.gilspy` or `NAME`.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let stem = match path.extension() {
+        Some(extension) if extension == "svg" || extension == Format::Recording.extension() => {
+            path.with_extension("")
+        }
+        _ => path.to_owned(),
     };
     let mut name = stem.into_os_string();
-    name.push(".timeline.svg");
+    name.push(".");
+    name.push(ending);
     PathBuf::from(name)
+}
+
+/// `NAME.1.svg` for `NAME.svg`, `NAME.1` for `NAME`.
+fn numbered(path: &Path, format: Format, number: u32) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ending = format!(".{}", format.extension());
+    let ending = match name.strip_suffix(&ending) {
+        Some(_) => ending,
+        None => path.extension().map_or_else(String::new, |ending| format!(".{}", ending.to_string_lossy())),
+    };
+    let stem = name.strip_suffix(&ending).unwrap_or(&name);
+    path.with_file_name(format!("{stem}.{number}{ending}"))
 }
 
 fn base_name(pid: Pid, start: jiff::Timestamp) -> String {
@@ -161,9 +309,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_timeline_stands_beside_the_flame_graph() {
-        assert_eq!(timeline_beside(Path::new("/tmp/slow.svg")), Path::new("/tmp/slow.timeline.svg"));
-        assert_eq!(timeline_beside(Path::new("slow")), Path::new("slow.timeline.svg"));
+    fn timeline_and_recording_stand_beside_the_flame_graph() {
+        for (path, stem) in [("/tmp/slow.svg", "/tmp/slow"), ("slow", "slow"), ("slow.gilspy", "slow")] {
+            let beside = |ending| beside(Path::new(path), ending);
+            assert_eq!(beside("timeline.svg"), Path::new(&format!("{stem}.timeline.svg")));
+            assert_eq!(beside("gilspy"), Path::new(&format!("{stem}.gilspy")));
+        }
+    }
+
+    #[test]
+    fn snapshots_have_a_number_before_the_ending() {
+        let numbered = |path, format| numbered(Path::new(path), format, 2);
+        assert_eq!(numbered("a/x.svg", Format::Flamegraph), Path::new("a/x.2.svg"));
+        assert_eq!(numbered("x.timeline.svg", Format::Timeline), Path::new("x.2.timeline.svg"));
+        assert_eq!(numbered("x.folded", Format::Raw), Path::new("x.2.folded"));
+        assert_eq!(numbered("x", Format::Raw), Path::new("x.2"));
     }
 
     #[test]

@@ -5,12 +5,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::RecordArgs;
-use crate::recording::{GilTrack, Holder, Recording, Target};
+use crate::recording::{Recorder, Target};
 use crate::text::{shorten, visible};
 use crate::units::Timestamp;
-
-/// How many of the last ticks the shown share is of.
-const RECENT: usize = 1000;
 
 /// Columns of a terminal.
 const WIDTH: usize = 80;
@@ -36,9 +33,9 @@ impl Progress {
     }
 
     /// Shows how far it is.
-    pub(super) fn show(&self, recording: &Recording, now: Timestamp) {
+    pub(super) fn show(&self, recorder: &Recorder, now: Timestamp) {
         self.0.set_position(now.as_nanos() / 1_000_000);
-        let held = recording.gils.first().map(|gil| recent_share(recording, gil)).unwrap_or_default();
+        let held = recorder.held_lately();
         let elapsed = Duration::from_nanos(now.as_nanos()).as_secs_f64();
         self.0.set_message(format!("{elapsed:.1} s   GIL {:.0} %", held * 100.0));
     }
@@ -58,12 +55,4 @@ fn style(bar: &str) -> ProgressStyle {
     ProgressStyle::with_template(&format!("{bar}{{msg}}"))
         .map(|style| style.progress_chars("━╸ "))
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn recent_share(recording: &Recording, gil: &GilTrack) -> f64 {
-    let end = recording.ticks.len();
-    let recent = end.saturating_sub(RECENT);
-    let held = gil.runs.from(recent).filter(|(_, run)| matches!(run.holder, Holder::Thread { .. }));
-    let held: u64 = held.map(|(ticks, _)| recording.weight(ticks.start.max(recent)..ticks.end)).sum();
-    held as f64 / recording.weight(recent..end).max(1) as f64
 }

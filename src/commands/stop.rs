@@ -1,8 +1,9 @@
-//! Why to stop recording: signals and the target's end, watched for by a thread of their own.
+//! Why to stop recording: signals and the target's end, watched for by a thread of their own. And the signal that asks for
+//! a snapshot.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,7 +23,10 @@ const TARGET_EXITED: u8 = 2;
 
 /// Whether to go on.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stop(Arc<AtomicU8>);
+pub(super) struct Stop {
+    reason: Arc<AtomicU8>,
+    wants_snapshot: Arc<AtomicBool>,
+}
 
 /// What a signal to gilspy means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,22 +40,28 @@ pub(super) enum OnSignal {
 impl Stop {
     /// Why to stop, if at all.
     pub(super) fn reason(&self) -> Option<Ending> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.reason.load(Ordering::Relaxed) {
             GO_ON => None,
             TARGET_EXITED => Some(Ending::TargetExited),
             _ => Some(Ending::Interrupted),
         }
     }
 
+    /// Whether pictures of what is recorded so far were asked for since this was called last.
+    pub(super) fn wants_snapshot(&self) -> bool {
+        self.wants_snapshot.swap(false, Ordering::Relaxed)
+    }
+
     fn set(&self, reason: u8) {
         // The first reason stands.
-        let _ = self.0.compare_exchange(GO_ON, reason, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.reason.compare_exchange(GO_ON, reason, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
 /// Watches for signals and for the end of the process behind `pidfd`, until the program ends.
 pub(super) fn watch(pidfd: OwnedFd, on_signal: OnSignal) -> Result<Stop> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1];
+    let signals: SigSet = signals.into_iter().collect();
     signals.thread_block().context("cannot block signals")?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).context("cannot wait for signals")?;
     let stop = Stop::default();
@@ -85,7 +95,9 @@ fn take_signal(pidfd: &OwnedFd, signals: &SignalFd, on_signal: OnSignal, stop: &
     let Ok(Some(signal)) = signals.read_signal() else {
         return;
     };
-    if on_signal == OnSignal::Stop {
+    if signal.ssi_signo == Signal::SIGUSR1 as u32 {
+        stop.wants_snapshot.store(true, Ordering::Relaxed);
+    } else if on_signal == OnSignal::Stop {
         stop.set(INTERRUPTED);
     } else if signal.ssi_code != FROM_THE_TERMINAL
         && let Some(number) = RustixSignal::from_named_raw(signal.ssi_signo as i32)

@@ -24,20 +24,40 @@ pub(crate) fn with_names(letters: &str, names: [&str; 3]) -> Recording {
         letters.chars().map(letter).collect()
     };
     let rows = ['A', 'B', 'C'].map(row);
-    of_named_threads(&[(names[0], &rows[0]), (names[1], &rows[1]), (names[2], &rows[2])])
+    let rows: Vec<(String, &str)> =
+        (names.iter().zip(&rows)).map(|(name, row)| ((*name).to_owned(), row.as_str())).collect();
+    of_bytes(bytes(&rows, &[], true))
 }
 
 /// A recording of threads at 1000 Hz, a row a thread and a letter a tick: `H` hold, `S` stall, `W` wait, `N`
-/// native, `B` blocked, `P` parallel, `?` unknown, a space where there is no such thread; `_` a missed tick.
+/// native, `B` blocked, `P` parallel, `?` unknown, a space where there is no such thread; `_` a missed tick. `Q` is hold,
+/// after 3 ms without a CPU.
 pub(crate) fn of_threads(rows: &[&str]) -> Recording {
-    let names: Vec<String> = (1..=rows.len()).map(|number| format!("thread-{number}")).collect();
-    let rows: Vec<(&str, &str)> = names.iter().map(String::as_str).zip(rows.iter().copied()).collect();
-    of_named_threads(&rows)
+    in_stretches(rows, &[])
 }
 
-fn of_named_threads(rows: &[(&str, &str)]) -> Recording {
+/// The same, in stretches that end before these ticks.
+pub(crate) fn in_stretches(rows: &[&str], ends: &[usize]) -> Recording {
+    of_bytes(bytes(&named(rows), ends, true))
+}
+
+/// The same, where only holders were looked at.
+pub(crate) fn of_holders(rows: &[&str]) -> Recording {
+    of_bytes(bytes(&named(rows), &[], false))
+}
+
+fn named<'a>(rows: &[&'a str]) -> Vec<(String, &'a str)> {
+    (1..).map(|number| format!("thread-{number}")).zip(rows.iter().copied()).collect()
+}
+
+fn of_bytes(bytes: Vec<u8>) -> Recording {
+    read(&Source::memory(bytes)).unwrap().remove(0)
+}
+
+/// The file that such a recording is.
+pub(crate) fn bytes(rows: &[(String, &str)], ends: &[usize], sees_all_threads: bool) -> Vec<u8> {
     let rows: Vec<(&str, Vec<char>)> =
-        rows.iter().map(|(name, row)| (*name, row.chars().collect())).collect();
+        rows.iter().map(|(name, row)| (name.as_str(), row.chars().collect())).collect();
     let length = rows.first().map_or(0, |(_, row)| row.len());
     let mut stacks = StackTable::default();
     let function = |number: usize| match number {
@@ -62,7 +82,7 @@ fn of_named_threads(rows: &[(&str, &str)]) -> Recording {
         command: vec!["python3".into(), "app.py".into()],
         host: "web-7".into(),
     };
-    let mut recorder = Recorder::new(target, 1000, true);
+    let mut recorder = Recorder::new(1000);
     recorder.set_interpreters(0, [0].into_iter());
     let duration = Duration::from_millis(length as u64);
     for (number, (name, _)) in rows.iter().enumerate() {
@@ -75,13 +95,29 @@ fn of_named_threads(rows: &[(&str, &str)]) -> Recording {
                 name: Some((*name).to_owned()),
                 first_seen: Timestamp::START,
                 last_seen: Timestamp::from_duration_since_start(duration),
-                track: ThreadTrack::default(),
+                times: TaskTimes::default(),
             },
         );
     }
+    let session = Session {
+        host: target.host.clone(),
+        start: jiff::Timestamp::from_second(1_795_183_331).unwrap(),
+        rate_hz: 1000,
+        sees_all_threads,
+    };
+    let mut file = Appender::new(Vec::new(), &session).unwrap();
+    file.add_process(&target, 8).unwrap();
     let (mut handovers, mut last_holder) = (0, None);
-    for tick in (0..length).filter(|tick| rows[0].1[*tick] != '_') {
-        let holder = rows.iter().position(|(_, row)| matches!(row[tick], 'H' | 'S'));
+    for tick in 0..length {
+        if ends.contains(&tick) {
+            recorder.confirm(Timestamp::START, &[]);
+            let until = Timestamp::from_nanos_since_start(tick as u64 * 1_000_000);
+            file.append(0, &recorder.take(&stacks, until, Counted::default())).unwrap();
+        }
+        if rows[0].1[tick] == '_' {
+            continue;
+        }
+        let holder = rows.iter().position(|(_, row)| matches!(row[tick], 'H' | 'Q' | 'S'));
         handovers += u64::from(holder.is_some() && last_holder.replace(holder) != Some(holder));
         let is = |letter: char| rows.iter().any(|(_, row)| row[tick] == letter);
         let holder = match holder {
@@ -95,9 +131,10 @@ fn of_named_threads(rows: &[(&str, &str)]) -> Recording {
             switch_number: Some(1000 + handovers),
             switch_interval: Some(Duration::from_millis(5)),
         };
-        let threads = rows.iter().enumerate().filter_map(|(number, (_, row))| {
+        let seen = if sees_all_threads { rows.as_slice() } else { &[] };
+        let threads = seen.iter().enumerate().filter_map(|(number, (_, row))| {
             let state = match row[tick] {
-                'H' => ThreadState::Hold,
+                'H' | 'Q' => ThreadState::Hold,
                 'S' => ThreadState::Stall(Syscall::from_number(230)),
                 'W' => ThreadState::Wait { gil: 0 },
                 'N' => ThreadState::Native,
@@ -106,22 +143,18 @@ fn of_named_threads(rows: &[(&str, &str)]) -> Recording {
                 '?' => ThreadState::Unknown,
                 _ => return None,
             };
-            let times = TaskTimes::default();
+            let run_queue = Duration::from_millis(if row[tick] == 'Q' { 3 } else { 0 });
+            let times = TaskTimes { run_queue, ..TaskTimes::default() };
             Some(ThreadSample { thread: ThreadIndex(number as u32), state, stack: indices[number], times })
         });
         let at = Timestamp::from_nanos_since_start(tick as u64 * 1_000_000 + 500_000);
         recorder.add(at, 1, &[gil], &threads.collect::<Vec<_>>());
     }
-    let closing = Closing {
-        ending: Ending::Finished,
-        duration,
-        missed_ticks: rows.first().map_or(0, |(_, row)| row.iter().filter(|letter| **letter == '_').count())
-            as u64,
-        own_cpu: duration / 100,
-        native_threads: Vec::new(),
-        throttling: None,
-        cpus: 8,
-    };
-    let recording = recorder.finish(stacks, closing);
-    Recording { start: jiff::Timestamp::from_second(1_795_183_331).unwrap(), ..recording }
+    let missed = rows.first().map_or(0, |(_, row)| row.iter().filter(|letter| **letter == '_').count());
+    let counted = Counted { missed_ticks: missed as u64, own_cpu: duration / 100, ..Counted::default() };
+    recorder.confirm(Timestamp::START, &[]);
+    let until = Timestamp::from_duration_since_start(duration);
+    file.append(0, &recorder.take(&stacks, until, counted)).unwrap();
+    file.close(0, Ending::Finished, duration).unwrap();
+    file.into_inner()
 }

@@ -1,17 +1,23 @@
 //! What a recording holds: who held each GIL at each tick, what every thread did, with which stack, and how
-//! the recording was made. Plain data; it knows neither processes nor pictures, so that every picture can be made
-//! again from it.
+//! the recording was made. It knows neither processes nor pictures, so that every picture can be made again from it.
+//!
+//! A recording is a file (`docs/recording-format.md`) that is written part by part while it is made and read part by
+//! part afterwards: of what grows with its length, only about a second is in memory.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fake;
+mod file;
+mod part;
+mod reading;
 mod recorder;
 mod runs;
 pub mod snapshot;
+mod stream;
 mod stretch;
 mod times;
+mod v1;
 
-use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -21,12 +27,17 @@ pub use crate::sample::{
     Throttling,
 };
 use crate::units::{NamespaceTid, Pid, Tid, Timestamp};
-pub use recorder::{Closing, Recorder};
+pub use file::{Appender, Session, Source};
+pub use part::{Counted, GilPart, Part};
+pub use reading::{NotARecording, read};
+pub use recorder::Recorder;
 pub use runs::Runs;
+pub use stream::{Stream, Written};
 pub use stretch::{Stretch, Unreadable};
 pub use times::TickTimes;
 
-/// One recording of one process.
+/// What was recorded of one process: how that was done, who took part, and where to read what the ticks saw
+/// ([`Recording::stretches`]).
 #[derive(Debug, Clone)]
 pub struct Recording {
     /// The process that was recorded.
@@ -39,8 +50,10 @@ pub struct Recording {
     pub rate_hz: u32,
     /// When the rate was lowered so that gilspy's own use of the CPU stays below its limit, and to what.
     pub rate_changes: Vec<RateChange>,
-    /// Moments at which the sampler looked, in order of time. Everything else refers to them by their places.
-    pub ticks: Vec<Tick>,
+    /// How many moments there were at which the sampler looked.
+    pub ticks: usize,
+    /// The periods of the rate asked for that these ticks stand for.
+    pub weight: u64,
     /// Moments at which it should have looked and was too late.
     pub missed_ticks: u64,
     /// Looks at which the GIL's state could not be read consistently; those ticks say [`Holder::Unknown`].
@@ -51,26 +64,21 @@ pub struct Recording {
     pub ending: Ending,
     /// Every thread seen; a [`ThreadIndex`] is a place in this list.
     pub threads: Vec<Thread>,
-    /// One track for each GIL.
+    /// Every GIL.
     pub gils: Vec<GilTrack>,
     /// The stacks that the runs refer to.
     pub stacks: StackTable,
     /// Whether every thread was looked at, or only who holds a GIL.
     pub sees_all_threads: bool,
-    /// The process's other threads, which run no Python.
+    /// The process's other threads, which run no Python, the busiest first.
     pub native_threads: Vec<NativeThread>,
     /// How the CPU quota of the process's cgroups held it back; `None` where there are none, or they cannot be
     /// read.
     pub throttling: Option<Throttling>,
     /// On how many CPUs the process may run.
     pub cpus: u32,
-}
-
-impl Recording {
-    /// The periods of the rate asked for that some ticks, given by their places, stand for.
-    pub fn weight(&self, ticks: Range<usize>) -> u64 {
-        self.ticks[ticks].iter().map(|tick| u64::from(tick.weight)).sum()
-    }
+    /// Where to read the rest.
+    parts: reading::Parts,
 }
 
 /// One moment at which the sampler looked.
@@ -134,6 +142,10 @@ pub enum Ending {
     TargetExecuted,
     /// The kernel no longer shows the target's memory, for instance because it changed its user.
     TargetUnreadable,
+    /// It has not: this is what was recorded until now.
+    StillRecording,
+    /// gilspy ended before it could say why: it was killed, or its disk was full. This is what it had written.
+    Lost,
 }
 
 /// A thread of the target that has a Python thread state.
@@ -151,11 +163,11 @@ pub struct Thread {
     pub first_seen: Timestamp,
     /// When it was last seen.
     pub last_seen: Timestamp,
-    /// What it did; empty where only holders were looked at.
-    pub track: ThreadTrack,
+    /// What the scheduler counted of it; nothing where only holders were looked at.
+    pub times: TaskTimes,
 }
 
-/// What a thread did over the time of the recording.
+/// What a thread did over a stretch of time; nothing where only holders were looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ThreadTrack {
     /// What each tick saw, as long as it lived.
@@ -200,7 +212,7 @@ impl Thread {
 }
 
 /// One GIL over the time of the recording.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GilTrack {
     /// The interpreters that share this GIL, by CPython's own numbering.
     pub interpreters: Vec<i64>,
@@ -210,8 +222,8 @@ pub struct GilTrack {
     pub switch_interval: Duration,
     /// How often the GIL passed from one thread to another, counted by the interpreter itself.
     pub handovers: u64,
-    /// What each tick saw.
-    pub runs: Runs<GilRun>,
+    /// How many ticks saw it.
+    pub ticks: usize,
 }
 
 /// What a tick saw of a GIL.

@@ -1,10 +1,11 @@
-//! Puts a recording together, tick by tick.
+//! Puts a recording together, tick by tick, and hands it over part by part.
 
 use std::time::Duration;
 
+use super::part::{Counted, GilPart, MOST_GILS, MOST_THREADS, Part};
 use super::{
-    Ending, GilRun, GilTrack, Holder, NativeThread, RateChange, Recording, Runs, StackIndex, StackTable,
-    Starvation, Target, Thread, ThreadIndex, ThreadRun, ThreadState, ThreadTrack, Throttling, Tick,
+    GilRun, Holder, StackIndex, StackTable, Starvation, Stretch, Thread, ThreadIndex, ThreadRun, ThreadState,
+    ThreadTrack, Tick, stretch,
 };
 use crate::sample::{GilSample, ThreadSample};
 use crate::units::Timestamp;
@@ -12,82 +13,72 @@ use crate::units::Timestamp;
 /// Shorter stays in the run queue are how scheduling is.
 const LEAST_STARVATION: Duration = Duration::from_micros(100);
 
-/// A recording in the making.
+/// A recording in the making: what is known of threads and GILs, and what ticks saw since the last part was taken.
 #[derive(Debug)]
 pub struct Recorder {
-    recording: Recording,
-    /// The interpreter's own count of handovers at the first consistent tick, a GIL each.
-    first_switch_numbers: Vec<Option<u64>>,
-    /// How many ticks are beyond doubt.
+    rate_hz: u32,
+    gils: Vec<KnownGil>,
+    threads: Vec<KnownThread>,
+    ticks: Vec<Tick>,
+    rate_changes: Vec<(Timestamp, u32)>,
+    /// How many of the ticks are beyond doubt.
     confirmed: u32,
     confirmed_at: Timestamp,
+    /// How many frames and stacks have been handed over.
+    stacks: (usize, usize),
 }
 
-/// How a recording ended.
+#[derive(Debug, Default)]
+struct KnownGil {
+    part: GilPart,
+    /// The interpreter's own count of handovers at the first consistent tick.
+    first_switch_number: Option<u64>,
+    handovers: u32,
+    /// Of the part that was taken last: periods at which it was held, and all.
+    taken: (u64, u64),
+}
+
 #[derive(Debug)]
-pub struct Closing {
-    /// Why.
-    pub ending: Ending,
-    /// How long it took.
-    pub duration: Duration,
-    /// Ticks that were left out because it was too late for them.
-    pub missed_ticks: u64,
-    /// gilspy's own CPU time.
-    pub own_cpu: Duration,
-    /// The process's threads that run no Python.
-    pub native_threads: Vec<NativeThread>,
-    /// What CPU quotas did to the process.
-    pub throttling: Option<Throttling>,
-    /// On how many CPUs the process may run.
-    pub cpus: u32,
+struct KnownThread {
+    thread: Thread,
+    track: ThreadTrack,
+    /// Whether it had a GIL at the last tick that saw it.
+    had_gil: bool,
+    /// Whether it is new, or has another name or id than when it was handed over.
+    is_changed: bool,
+    /// When it was last there, as far as was handed over.
+    taken_last_seen: Timestamp,
 }
 
 impl Recorder {
-    /// An empty recording that starts now, of all threads or of those only that hold a GIL.
-    pub fn new(target: Target, rate_hz: u32, sees_all_threads: bool) -> Self {
-        let recording = Recording {
-            target,
-            start: jiff::Timestamp::now(),
-            duration: Duration::ZERO,
+    /// An empty recording that starts now.
+    pub fn new(rate_hz: u32) -> Self {
+        Recorder {
             rate_hz,
-            rate_changes: Vec::new(),
-            ticks: Vec::new(),
-            missed_ticks: 0,
-            torn_ticks: 0,
-            own_cpu: Duration::ZERO,
-            ending: Ending::Interrupted,
-            threads: Vec::new(),
             gils: Vec::new(),
-            stacks: StackTable::default(),
-            sees_all_threads,
-            native_threads: Vec::new(),
-            throttling: None,
-            cpus: 1,
-        };
-        Recorder { recording, first_switch_numbers: Vec::new(), confirmed: 0, confirmed_at: Timestamp::START }
+            threads: Vec::new(),
+            ticks: Vec::new(),
+            rate_changes: Vec::new(),
+            confirmed: 0,
+            confirmed_at: Timestamp::START,
+            stacks: (0, 0),
+        }
     }
 
-    /// The recording so far.
-    pub fn so_far(&self) -> &Recording {
-        &self.recording
+    /// How many threads have been made known.
+    pub fn threads(&self) -> usize {
+        self.threads.len()
     }
 
     /// Takes over what is known now about the interpreters that share a GIL; GILs are numbered from 0.
     pub fn set_interpreters(&mut self, gil: usize, interpreters: impl Iterator<Item = i64>) {
-        while self.recording.gils.len() <= gil {
-            self.first_switch_numbers.push(None);
-            self.recording.gils.push(GilTrack {
-                interpreters: Vec::new(),
-                enabled: true,
-                switch_interval: Duration::ZERO,
-                handovers: 0,
-                runs: Runs::default(),
-            });
+        while self.gils.len() <= gil.min(MOST_GILS - 1) {
+            self.gils.push(KnownGil::default());
         }
-        let known = &mut self.recording.gils[gil].interpreters;
+        let Some(known) = self.gils.get_mut(gil) else { return };
         for interpreter in interpreters {
-            if !known.contains(&interpreter) {
-                known.push(interpreter);
+            if !known.part.interpreters.contains(&interpreter) {
+                known.part.interpreters.push(interpreter);
             }
         }
     }
@@ -95,13 +86,22 @@ impl Recorder {
     /// Takes over what is known now about a thread that is there; threads are numbered from 0 without gaps.
     /// What it did until now stays.
     pub fn set_thread(&mut self, index: ThreadIndex, thread: Thread) {
-        let threads = &mut self.recording.threads;
-        match threads.get_mut(index.0 as usize) {
-            Some(known) => {
-                let track = std::mem::take(&mut known.track);
-                *known = Thread { first_seen: known.first_seen, track, ..thread };
-            }
-            None => threads.push(thread),
+        if let Some(known) = self.threads.get_mut(index.0 as usize) {
+            let thread = Thread { first_seen: known.thread.first_seen, ..thread };
+            let same = |a: &Thread, b: &Thread| {
+                (a.interpreter, a.tid, a.namespace_tid, &a.name)
+                    == (b.interpreter, b.tid, b.namespace_tid, &b.name)
+            };
+            known.is_changed |= !same(&known.thread, &thread);
+            known.thread = thread;
+        } else if self.threads.len() < MOST_THREADS {
+            self.threads.push(KnownThread {
+                taken_last_seen: thread.last_seen,
+                thread,
+                track: ThreadTrack::default(),
+                had_gil: false,
+                is_changed: true,
+            });
         }
     }
 
@@ -109,7 +109,7 @@ impl Recorder {
     pub fn confirm(&mut self, at: Timestamp, doubtful: &[StackIndex]) {
         let since = self.confirmed;
         self.confirmed_at = at;
-        self.confirmed = self.recording.ticks.len() as u32;
+        self.confirmed = self.ticks.len() as u32;
         if doubtful.is_empty() {
             return;
         }
@@ -117,34 +117,34 @@ impl Recorder {
             Ok(_) => StackIndex::UNKNOWN,
             Err(_) => stack,
         };
-        for gil in &mut self.recording.gils {
-            gil.runs.change_since(since, |run| match run.holder {
+        for gil in &mut self.gils {
+            gil.part.runs.change_since(since, |run| match run.holder {
                 Holder::Thread { thread, stack } => {
                     GilRun { holder: Holder::Thread { thread, stack: known(stack) }, ..run }
                 }
                 _ => run,
             });
         }
-        for thread in &mut self.recording.threads {
-            thread.track.runs.change_since(since, |run| ThreadRun { stack: known(run.stack), ..run });
+        for known_thread in &mut self.threads {
+            let runs = &mut known_thread.track.runs;
+            runs.change_since(since, |run| ThreadRun { stack: known(run.stack), ..run });
         }
     }
 
     /// Notes that from now on a tick stands for so many periods of the rate asked for.
     pub fn change_rate(&mut self, at: Timestamp, weight: u32) {
-        let rate_hz = f64::from(self.recording.rate_hz) / f64::from(weight.max(1));
-        self.recording.rate_changes.push(RateChange { at_s: at.as_secs_f64(), rate_hz });
+        self.rate_changes.push((at, weight));
     }
 
     /// Drops all ticks that have not been confirmed: they may have seen another program. Answers when the last
     /// confirmation was.
     pub fn discard_unconfirmed(&mut self) -> Timestamp {
         let end = self.confirmed;
-        self.recording.ticks.truncate(end as usize);
-        for gil in &mut self.recording.gils {
-            gil.runs.truncate(end);
+        self.ticks.truncate(end as usize);
+        for gil in &mut self.gils {
+            gil.part.runs.truncate(end);
         }
-        for Thread { track, .. } in &mut self.recording.threads {
+        for KnownThread { track, .. } in &mut self.threads {
             track.runs.truncate(end);
             track.starvations.retain(|starvation| starvation.tick < end);
         }
@@ -152,64 +152,120 @@ impl Recorder {
     }
 
     /// Takes over what a tick saw; it stands for `weight` periods. GILs come in the order of their numbers; every
-    /// thread has been made known before.
+    /// thread has been made known before, or is before the part with this tick is taken.
     pub fn add(&mut self, at: Timestamp, weight: u32, gils: &[GilSample], threads: &[ThreadSample]) {
-        let Ok(tick) = u32::try_from(self.recording.ticks.len()) else { return };
-        self.recording.ticks.push(Tick { at, weight });
-        for (gil, sample) in gils.iter().enumerate() {
-            self.add_gil(tick, gil, sample);
+        let Ok(tick) = u32::try_from(self.ticks.len()) else { return };
+        self.ticks.push(Tick { at, weight });
+        for (known, sample) in self.gils.iter_mut().zip(gils) {
+            known.add(tick, sample);
         }
         for sample in threads {
-            if let Some(thread) = self.recording.threads.get_mut(sample.thread.0 as usize) {
-                thread.track.add(tick, sample);
+            if let Some(known) = self.threads.get_mut(sample.thread.0 as usize) {
+                known.add(tick, sample);
             }
         }
     }
 
-    fn add_gil(&mut self, tick: u32, gil: usize, sample: &GilSample) {
-        let holder = sample.holder;
-        if holder == Holder::Unknown {
-            self.recording.torn_ticks += 1;
-        }
-        let Some(track) = self.recording.gils.get_mut(gil) else { return };
-        track.enabled =
-            track.enabled && holder != Holder::Disabled || matches!(holder, Holder::Thread { .. });
-        if let Some(switch_interval) = sample.switch_interval {
-            track.switch_interval = switch_interval;
-        }
-        if let Some(now) = sample.switch_number {
-            let first = *self.first_switch_numbers[gil].get_or_insert(now);
-            track.handovers = now.saturating_sub(first);
-        }
-        let handovers = u32::try_from(track.handovers).unwrap_or(u32::MAX);
-        let gap = GilRun { holder: Holder::Unknown, handovers };
-        track.runs.push(tick, GilRun { holder, handovers }, gap);
+    /// Whether every tick is beyond doubt.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed as usize == self.ticks.len()
     }
 
-    /// The whole recording.
-    pub fn finish(mut self, stacks: StackTable, closing: Closing) -> Recording {
-        let recording = &mut self.recording;
-        (recording.stacks, recording.ending, recording.duration) = (stacks, closing.ending, closing.duration);
-        (recording.missed_ticks, recording.own_cpu) = (closing.missed_ticks, closing.own_cpu);
-        (recording.native_threads, recording.throttling) = (closing.native_threads, closing.throttling);
-        recording.cpus = closing.cpus;
-        self.recording
+    /// What has come since this was called last: to be called where all ticks are confirmed.
+    pub fn take(&mut self, stacks: &StackTable, until: Timestamp, counted: Counted) -> Part {
+        let size = stacks.size();
+        let ticks = std::mem::take(&mut self.ticks);
+        let mut part = Part {
+            until,
+            stacks: stacks.since(std::mem::replace(&mut self.stacks, size)),
+            gils: self.gils.iter_mut().map(|gil| gil.take(&ticks, self.threads.len())).collect(),
+            ticks,
+            rate_changes: std::mem::take(&mut self.rate_changes),
+            counted,
+            ..Part::default()
+        };
+        self.confirmed = 0;
+        for (place, known) in self.threads.iter_mut().enumerate() {
+            let index = ThreadIndex(place as u32);
+            let last_seen = known.thread.last_seen;
+            if std::mem::take(&mut known.is_changed) {
+                part.threads.push((index, known.thread.clone()));
+            } else if last_seen != known.taken_last_seen {
+                part.last_seen.push((index, last_seen));
+            }
+            known.taken_last_seen = last_seen;
+            let track = std::mem::take(&mut known.track);
+            if !track.runs.is_empty() {
+                part.tracks.push((index, track));
+            }
+        }
+        part
+    }
+
+    /// What ticks saw since a part was last taken, as the only stretch of a recording that has just ended.
+    pub fn stretch(&self) -> Stretch {
+        let tracks = self.threads.iter().enumerate();
+        let part = Part {
+            gils: self.gils.iter().map(|gil| gil.part.clone()).collect(),
+            ticks: self.ticks.clone(),
+            tracks: tracks.map(|(place, known)| (ThreadIndex(place as u32), known.track.clone())).collect(),
+            ..Part::default()
+        };
+        stretch::only(part, self.rate_hz, Duration::ZERO, self.gils.len(), self.threads.len())
+    }
+
+    /// For how much of the last second or two the first GIL was held, from 0 to 1.
+    pub fn held_lately(&self) -> f64 {
+        let Some(gil) = self.gils.first() else { return 0.0 };
+        let (held, all) = gil.held(&self.ticks);
+        (held + gil.taken.0) as f64 / (all + gil.taken.1).max(1) as f64
     }
 }
 
-impl ThreadTrack {
+impl KnownGil {
+    fn add(&mut self, tick: u32, sample: &GilSample) {
+        if let Some(switch_interval) = sample.switch_interval {
+            self.part.switch_interval = switch_interval;
+        }
+        if let Some(now) = sample.switch_number {
+            let first = *self.first_switch_number.get_or_insert(now);
+            self.handovers = u32::try_from(now.saturating_sub(first)).unwrap_or(u32::MAX);
+        }
+        let gap = GilRun { holder: Holder::Unknown, handovers: self.handovers };
+        self.part.runs.push(tick, GilRun { holder: sample.holder, ..gap }, gap);
+    }
+
+    /// Periods at which it was held, and all.
+    fn held(&self, ticks: &[Tick]) -> (u64, u64) {
+        let weight = |ticks: &[Tick]| ticks.iter().map(|tick| u64::from(tick.weight)).sum::<u64>();
+        let held = self.part.runs.iter().filter(|(_, run)| matches!(run.holder, Holder::Thread { .. }));
+        (held.map(|(span, _)| weight(&ticks[span])).sum(), weight(ticks))
+    }
+
+    /// What ticks saw of it; a holder that is none of so many threads is not known.
+    fn take(&mut self, ticks: &[Tick], threads: usize) -> GilPart {
+        self.taken = self.held(ticks);
+        let mut runs = std::mem::take(&mut self.part.runs);
+        runs.change_since(0, |run| match run.holder {
+            Holder::Thread { thread, .. } if thread.0 as usize >= threads => {
+                GilRun { holder: Holder::Unknown, ..run }
+            }
+            _ => run,
+        });
+        GilPart { runs, ..self.part.clone() }
+    }
+}
+
+impl KnownThread {
     fn add(&mut self, tick: u32, sample: &ThreadSample) {
         // Who waits for a CPU keeps what it had: the GIL, if it had that at the tick before.
-        let had_gil = self
-            .runs
-            .last()
-            .is_some_and(|run| matches!(run.state, ThreadState::Hold | ThreadState::Stall(_)));
-        if had_gil && sample.times.run_queue >= LEAST_STARVATION {
-            self.starvations.push(Starvation { tick, duration: sample.times.run_queue });
+        if self.had_gil && sample.times.run_queue >= LEAST_STARVATION {
+            self.track.starvations.push(Starvation { tick, duration: sample.times.run_queue });
         }
+        self.had_gil = matches!(sample.state, ThreadState::Hold | ThreadState::Stall(_));
         let gap = ThreadRun { state: ThreadState::Unknown, stack: StackIndex::UNKNOWN };
-        self.runs.push(tick, ThreadRun { state: sample.state, stack: sample.stack }, gap);
-        self.times = self.times.plus(sample.times);
+        self.track.runs.push(tick, ThreadRun { state: sample.state, stack: sample.stack }, gap);
+        self.track.times = self.track.times.plus(sample.times);
     }
 }
 
@@ -217,17 +273,9 @@ impl ThreadTrack {
 mod tests {
     use super::*;
     use crate::recording::Frame;
-    use crate::units::Pid;
 
     fn recorder() -> Recorder {
-        let target = Target {
-            pid: Pid::new(1),
-            python: "3.12.1".into(),
-            free_threaded: false,
-            command: vec!["python3".into()],
-            host: "here".into(),
-        };
-        let mut recorder = Recorder::new(target, 1000, true);
+        let mut recorder = Recorder::new(1000);
         recorder.set_interpreters(0, [0].into_iter());
         recorder
     }
@@ -237,7 +285,7 @@ mod tests {
     }
 
     fn holders(recorder: &Recorder) -> Vec<Holder> {
-        recorder.so_far().gils[0].runs.iter().map(|(_, run)| run.holder).collect()
+        recorder.stretch().gils[0].iter().map(|(_, run)| run.holder).collect()
     }
 
     #[test]
@@ -246,7 +294,8 @@ mod tests {
         for number in [Some(1000), None, Some(1010), Some(1017)] {
             recorder.add(Timestamp::START, 1, &[sample(Holder::Nobody, number)], &[]);
         }
-        assert_eq!(recorder.so_far().gils[0].handovers, 17);
+        let handovers = recorder.stretch().gils[0].last().unwrap().handovers;
+        assert_eq!(handovers, 17);
     }
 
     #[test]
@@ -271,6 +320,5 @@ mod tests {
         recorder.add(Timestamp::START, 1, &[sample(Holder::Nobody, Some(1))], &[]);
         recorder.add(Timestamp::START, 1, &[sample(Holder::Unknown, None)], &[]);
         assert_eq!(holders(&recorder), [Holder::Nobody, Holder::Unknown]);
-        assert_eq!(recorder.so_far().torn_ticks, 1);
     }
 }

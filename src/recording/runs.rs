@@ -56,10 +56,35 @@ impl<T: Copy + PartialEq> Runs<T> {
         }
     }
 
+    /// Runs that begin at these places, in order, the last of which ends before `end`; `None` if they cannot.
+    pub(super) fn new(runs: Vec<(u32, T)>, end: u32) -> Option<Self> {
+        let is_ordered = runs.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let ends_after = runs.last().map_or(end == 0, |(begin, _)| *begin < end);
+        (is_ordered && ends_after).then_some(Runs { runs, end })
+    }
+
+    /// Whether no tick saw anything.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// What some ticks saw, the first of which is at place 0 then.
+    pub(super) fn within(&self, ticks: &Range<usize>) -> Self {
+        let mut within = Runs::default();
+        for (run, value) in self.from(ticks.start).take_while(|(run, _)| run.start < ticks.end) {
+            let (begin, end) = (run.start.max(ticks.start), run.end.min(ticks.end));
+            if begin < end {
+                within.runs.push(((begin - ticks.start) as u32, value));
+                within.end = (end - ticks.start) as u32;
+            }
+        }
+        within
+    }
+
     /// Drops what ticks saw from this place on.
     pub(super) fn truncate(&mut self, end: u32) {
         self.runs.retain(|(begin, _)| *begin < end);
-        self.end = self.end.min(end);
+        self.end = if self.runs.is_empty() { 0 } else { self.end.min(end) };
     }
 
     /// Changes what ticks saw from this place on.

@@ -31,7 +31,7 @@ pub fn write(processes: &[Analysed<'_>], by: By, writer: &mut impl Write) -> Res
 
 /// The one frame of a picture in which there is nothing to see: inferno draws no empty ones.
 fn nobody(recording: &Recording) -> String {
-    let ticks = recording.weight(0..recording.ticks.len()).max(1);
+    let ticks = recording.weight.max(1);
     match recording.gils.iter().any(|gil| gil.enabled) {
         true => format!("Nobody held the GIL during this recording {ticks}"),
         false => format!("There was no GIL to hold (free-threaded build) {ticks}"),

@@ -47,7 +47,7 @@ pub(super) fn start(recording: &Recording) -> String {
 
 /// `9998 ticks, 2 missed, 1 torn`.
 pub(super) fn ticks(recording: &Recording) -> String {
-    let (ticks, Recording { missed_ticks, torn_ticks, .. }) = (recording.ticks.len(), recording);
+    let (ticks, Recording { missed_ticks, torn_ticks, .. }) = (recording.ticks, recording);
     let plural = if ticks == 1 { "" } else { "s" };
     let lowered = recording.rate_changes.last();
     let lowered = lowered.map_or_else(String::new, |change| format!(", lowered to {:.0} Hz", change.rate_hz));

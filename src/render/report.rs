@@ -194,7 +194,7 @@ impl<'a> Report<'a> {
                 duration_s: recording.duration.as_secs_f64(),
                 rate_hz: recording.rate_hz,
                 rate_changes: &recording.rate_changes,
-                ticks: recording.ticks.len() as u64,
+                ticks: recording.ticks as u64,
                 missed_ticks: recording.missed_ticks,
                 torn_ticks: recording.torn_ticks,
                 overhead_cpu: overhead_cpu(recording),
@@ -320,8 +320,8 @@ impl<'a> ThreadFigures<'a> {
         ThreadFigures {
             tid: thread.tid,
             name: thread.name.as_deref(),
-            cpu_s: sees_all.then_some(thread.track.times.cpu.as_secs_f64()),
-            runqueue_s: sees_all.then_some(thread.track.times.run_queue.as_secs_f64()),
+            cpu_s: sees_all.then_some(thread.times.cpu.as_secs_f64()),
+            runqueue_s: sees_all.then_some(thread.times.run_queue.as_secs_f64()),
             waited_s: sees_all.then_some(of_thread.waited_s),
             inflicted_s: sees_all.then_some(of_thread.inflicted_s),
             states: StateShares {

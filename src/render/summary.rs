@@ -14,7 +14,7 @@ use crate::text::visible;
 const WIDTH: usize = 80;
 
 /// Lines in all, less those that name the files.
-const LINES: usize = 18;
+const LINES: usize = 17;
 
 /// Rows of the table of threads, over all GILs: at least and at most.
 const FEWEST_ROWS: usize = 2;
@@ -101,7 +101,7 @@ fn gil_sentence(recording: &Recording, analysis: &Analysis, place: usize) -> Str
         _ => format!("interpreter {}: ", list(&gil.interpreters)),
     };
     sentence.push_str(&figures(recording, gil, of_gil));
-    if recording.ticks.is_empty() || !gil.enabled || recording.gils.len() > 1 {
+    if recording.ticks == 0 || !gil.enabled || recording.gils.len() > 1 {
         return sentence;
     }
     sentence.push_str(&lengths(&of_gil.hold_lengths));
@@ -115,7 +115,7 @@ fn gil_sentence(recording: &Recording, analysis: &Analysis, place: usize) -> Str
 }
 
 fn figures(recording: &Recording, gil: &GilTrack, analysis: &GilAnalysis) -> String {
-    if recording.ticks.is_empty() {
+    if recording.ticks == 0 {
         return "The recording ended before the first look.\n".to_owned();
     }
     if !gil.enabled {
@@ -169,7 +169,7 @@ fn carrier(analysis: &GilAnalysis) -> Option<String> {
 fn table(recording: &Recording, analysis: &Analysis, place: usize, rows: usize) -> String {
     let (gil, of_gil) = (&recording.gils[place], &analysis.gils[place]);
     let threads = threads_of(recording, place, analysis);
-    if threads.is_empty() || recording.ticks.is_empty() || (!gil.enabled && !recording.sees_all_threads) {
+    if threads.is_empty() || recording.ticks == 0 || (!gil.enabled && !recording.sees_all_threads) {
         return String::new();
     }
     let shown = if threads.len() > rows { rows - usize::from(rows > 1) } else { threads.len() };
@@ -289,17 +289,21 @@ fn blamed(recording: &Recording, analysis: &Analysis, most: usize) -> String {
 /// How it was recorded, and why it ended where that was not asked for.
 fn how(recording: &Recording) -> String {
     let ending = match recording.ending {
-        Ending::Finished | Ending::Interrupted => String::new(),
+        Ending::Finished | Ending::Interrupted | Ending::StillRecording => String::new(),
         Ending::TargetExited => format!("pid {} ended.\n", recording.target.pid),
         Ending::TargetExecuted => format!("pid {} started another program.\n", recording.target.pid),
         Ending::TargetUnreadable => format!("pid {} can no longer be read.\n", recording.target.pid),
+        Ending::Lost => "gilspy did not end properly; this is what it had written.\n".to_owned(),
     };
     let ticks = format!("{} in {}", heading::ticks(recording), heading::duration(recording.duration));
     let used = percent(overhead_cpu(recording));
-    let mut how = format!("{ticks}; gilspy used {used} of one CPU");
-    if how.width() > WIDTH {
-        how = format!("{ticks}; gilspy: {used} CPU");
-    }
+    let used = [
+        format!("; gilspy used {used} of one CPU"),
+        format!("; gilspy: {used} CPU"),
+        format!("; gilspy {used}"),
+    ];
+    let fitting = used.iter().find(|used| ticks.width() + used.width() <= WIDTH);
+    let how = ticks.clone() + fitting.unwrap_or(&used[2]);
     format!("\n{ending}{}", wrapped(&how, "", HOW_LINES))
 }
 

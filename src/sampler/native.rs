@@ -25,8 +25,10 @@ pub struct NativeThreads {
 #[derive(Debug)]
 struct Seen {
     name: Option<String>,
-    first: TaskTimes,
+    /// What was counted until it was last told of.
+    told: TaskTimes,
     last: TaskTimes,
+    is_told: bool,
 }
 
 impl NativeThreads {
@@ -43,7 +45,8 @@ impl NativeThreads {
         }
     }
 
-    fn look(&mut self, python: &Threads) {
+    /// Looks at them.
+    pub fn look(&mut self, python: &Threads) {
         let alive = python.all().iter().filter(|known| known.is_alive);
         let python: HashSet<Tid> = alive.filter_map(|known| known.tid).collect();
         // A thread may have been seen before it ran Python.
@@ -53,18 +56,25 @@ impl NativeThreads {
             if let Some(seen) = self.seen.get_mut(&tid) {
                 seen.last = now;
             } else if self.seen.len() < MOST_THREADS {
-                self.seen.insert(tid, Seen { name: tasks::comm(self.pid, tid), first: now, last: now });
+                self.seen.insert(
+                    tid,
+                    Seen { name: tasks::comm(self.pid, tid), told: now, last: now, is_told: false },
+                );
             }
         }
     }
 
-    /// What was seen of them, the busiest first.
-    pub fn into_list(mut self, python: &Threads) -> Vec<NativeThread> {
-        self.look(python);
-        let mut threads: Vec<NativeThread> = (self.seen.into_iter())
-            .map(|(tid, seen)| NativeThread { tid, name: seen.name, times: seen.last.since(seen.first) })
-            .collect();
-        threads.sort_by_key(|thread| (std::cmp::Reverse(thread.times.cpu), thread.tid));
+    /// What was counted of them since this was called last; of a new one nothing, but it is named.
+    pub fn since_last_told(&mut self) -> Vec<NativeThread> {
+        let mut threads = Vec::new();
+        for (tid, seen) in &mut self.seen {
+            let times = seen.last.since(std::mem::replace(&mut seen.told, seen.last));
+            let is_new = !std::mem::replace(&mut seen.is_told, true);
+            if is_new || times != TaskTimes::default() {
+                threads.push(NativeThread { tid: *tid, name: seen.name.clone(), times });
+            }
+        }
+        threads.sort_by_key(|thread| thread.tid);
         threads
     }
 }

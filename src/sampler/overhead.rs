@@ -36,6 +36,11 @@ impl Overhead {
         Overhead { limit, measured_at: Duration::ZERO, cpu: own_cpu() }
     }
 
+    /// Measures anew from now on.
+    pub fn restart(&mut self, now: Duration) {
+        (self.measured_at, self.cpu) = (now, own_cpu());
+    }
+
     /// To be called now and then with the time since the start: answers once a second, if more than the
     /// limit was used since the last time. The first second is not counted.
     pub fn check(&mut self, now: Duration) -> Option<Exceeded> {

@@ -9,7 +9,12 @@ use serde_json::Value;
 pub fn look(script: &str, file: &Path) -> Option<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let has_browser = root.join("target/browser/node_modules/playwright-core").exists()
-        && Command::new("chromium").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+        && Command::new("chromium")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok();
     if !has_browser {
         let message = "no browser: run tests/browser/fetch";
         assert!(std::env::var_os("CI").is_none(), "{message}");

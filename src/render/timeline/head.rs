@@ -134,7 +134,7 @@ fn facts(process: &Analysed<'_>) -> String {
         return format!("{} GILs, each with its own section.", recording.gils.len());
     };
     let of_gil = &analysis.gils[0];
-    if recording.ticks.is_empty() {
+    if recording.ticks == 0 {
         return "The recording ended before the first look.".to_owned();
     }
     if !gil.enabled {
@@ -157,9 +157,10 @@ fn facts(process: &Analysed<'_>) -> String {
 
 fn ending(recording: &Recording) -> &'static str {
     match recording.ending {
-        Ending::Finished | Ending::Interrupted => "",
+        Ending::Finished | Ending::Interrupted | Ending::StillRecording => "",
         Ending::TargetExited => " Then the process ended.",
         Ending::TargetExecuted => " Then the process started another program.",
         Ending::TargetUnreadable => " Then the process could no longer be read.",
+        Ending::Lost => " Then gilspy ended, and not properly.",
     }
 }

@@ -128,11 +128,9 @@ fn nothing_to_see_is_a_picture_too() {
 
 #[test]
 fn where_only_holders_were_looked_at_nothing_is_said_of_others() {
-    let mut recording = fake::recording("AAAB..?A");
-    recording.sees_all_threads = false;
-    recording.threads.iter_mut().for_each(|thread| thread.track = Default::default());
+    let recording = fake::of_holders(&["HHHBBB?H", "BBBHBB?B"]);
     let svg = svg(&recording);
-    assert_eq!(lane(&svg, "spinner-1"), ["spinner-1", "4243", "50.0 %"]);
+    assert_eq!(lane(&svg, "thread-1"), ["thread-1", "4243", "50.0 %"]);
     let words = words(&svg);
     assert!(words.iter().any(|word| word.contains("who waits is not known")), "{words:?}");
     assert!(!words.iter().any(|word| word == "Threads waiting"), "{words:?}");

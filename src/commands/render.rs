@@ -1,0 +1,79 @@
+//! `gilspy render`: any picture of a recording, later.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::output::Outputs;
+use crate::analysis::Analysed;
+use crate::cli::{Format, RenderArgs};
+use crate::recording::{Ending, Recording, Source, Thread, read};
+
+/// Reads a recording and draws it.
+pub(super) fn run(args: &RenderArgs) -> Result<u8> {
+    let cannot_read = || format!("cannot read {}", args.recording.display());
+    let source = Source::open(&args.recording)
+        .map_err(|error| anyhow!("{}", error.kind()))
+        .with_context(cannot_read)?;
+    let recordings = read(&source).with_context(cannot_read)?;
+    if recordings.iter().any(|recording| recording.ending == Ending::Lost) {
+        eprintln!(
+            "gilspy: {} was not ended properly; this is what had been written",
+            args.recording.display()
+        );
+    }
+    let recordings: Vec<Recording> =
+        recordings.into_iter().map(|recording| narrow(recording, args)).collect::<Result<_>>()?;
+    is_shown(&recordings, args)?;
+    let outputs = Outputs::of_recording(&args.recording, args.output.as_deref(), args.format, args.by)?;
+    let analysed =
+        recordings.iter().map(Analysed::of).collect::<Result<Vec<_>, _>>().with_context(cannot_read)?;
+    for (format, path) in outputs.write(&analysed)? {
+        eprintln!("{:<12} {}", format.title(), path.display());
+    }
+    Ok(0)
+}
+
+/// The part of it, and the threads, that are asked for.
+fn narrow(recording: Recording, args: &RenderArgs) -> Result<Recording> {
+    let mut recording = match (args.from, args.to) {
+        (None, None) => recording,
+        (from, to) => {
+            let (from, to) = (from.unwrap_or_default(), to.unwrap_or(Duration::MAX));
+            let seconds = recording.duration.as_secs_f64();
+            if from >= to || from >= recording.duration {
+                return Err(anyhow!(
+                    "there is nothing of the recording in that time\n\
+                     it lasts {seconds:.3} s; --from has to be less than that, and less than --to"
+                ));
+            }
+            if args.format == Some(Format::Recording) {
+                return Err(anyhow!("a part of a recording cannot be written as a recording"));
+            }
+            recording.cut(from..to)?
+        }
+    };
+    if !args.threads.is_empty() {
+        recording.show_only(|_, thread| args.threads.iter().any(|wanted| is_called(thread, wanted)));
+    }
+    Ok(recording)
+}
+
+/// Whether a thread has this name, or this id in either namespace.
+fn is_called(thread: &Thread, wanted: &str) -> bool {
+    let ids = [thread.tid.map(|tid| tid.raw()), thread.namespace_tid.map(|tid| tid.raw())];
+    thread.name.as_deref() == Some(wanted) || ids.iter().flatten().any(|id| id.to_string() == wanted)
+}
+
+/// Complains of threads that there are none.
+fn is_shown(recordings: &[Recording], args: &RenderArgs) -> Result<()> {
+    let threads = || recordings.iter().flat_map(|recording| &recording.threads);
+    match args.threads.iter().find(|wanted| !threads().any(|thread| is_called(thread, wanted))) {
+        Some(missing) => Err(anyhow!(
+            "no thread of the recording is called {missing}\n\
+             `gilspy render {} -f json -o -` lists their names and ids",
+            args.recording.display()
+        )),
+        None => Ok(()),
+    }
+}
