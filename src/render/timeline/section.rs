@@ -234,7 +234,9 @@ impl<'a> Section<'a> {
             scale(WAITERS, "0", svg)?;
             svg.open("g", &[("class", "draw")])?;
             let shares: Vec<f64> = values.iter().map(|value| value / most).collect();
-            area(svg, &Stacked::new(0.0, WAITERS, COLUMNS).add(&shares), fill, name)?;
+            let mut stacked = Stacked::new(0.0, WAITERS, COLUMNS);
+            area(svg, &stacked.add(&shares), fill, name)?;
+            area(svg, &stacked.add(&columns(&self.unseen())), "unseen", UNSEEN)?;
             svg.close("g")?;
             svg.rect([LEFT, WAITERS, COLUMNS as f64, 1.0], &[("class", "line")])?;
             svg.text(at(RIGHT + 14.0, WAITERS - 3.0, 12.0, "number"), words)
@@ -315,8 +317,9 @@ impl<'a> Section<'a> {
         for (column, place) in shares.iter().enumerate() {
             let (share, x) = (states[*place], share_x(column, shares.len()));
             let class = if share >= 0.05 && *place != 5 { "number strong" } else { "number quiet" };
-            let style = TextStyle { anchor: Anchor::End, ..at(x, 13.0, 12.0, class) };
-            svg.text(style, &if share < 0.0005 { "·".to_owned() } else { percent(share) })?;
+            let size = if shares.len() > 4 { 11.0 } else { 12.0 };
+            let style = TextStyle { anchor: Anchor::End, ..at(x, 13.0, size, class) };
+            svg.text(style, &short_percent(share))?;
         }
         svg.close("g")?;
         self.draw_life(svg, lane)?;
@@ -546,6 +549,15 @@ fn at(x: f64, y: f64, size: f64, class: &'static str) -> TextStyle {
 
 fn borrowed<'a>(attributes: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
     attributes.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
+
+/// For a column of shares.
+fn short_percent(share: f64) -> String {
+    match share {
+        few if few < 0.0005 => "·".to_owned(),
+        nearly_all if nearly_all >= 0.9995 => "100 %".to_owned(),
+        share => percent(share),
+    }
 }
 
 fn percent(share: f64) -> String {

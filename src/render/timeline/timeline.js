@@ -111,7 +111,11 @@
       ...rest.flatMap(([name, className]) => area(add(means((slot) => gil[name][slot] / parts)), className)),
     ];
   };
-  const drawArea = (most, of, className) => area(stacked(data.waiters)(means((slot) => of(slot) / most)), className);
+  const drawArea = (gil, most, of, className) => {
+    const add = stacked(data.waiters);
+    const shares = means((slot) => of(slot) / most);
+    return [...area(add(shares), className), ...area(add(means((slot) => gil.unseen[slot] / parts)), "unseen")];
+  };
   const parallel = (gil) => (slot) => gil.own.reduce((sum, lane) => sum + shareOf(lane, 3)(slot) * lane.threads, 0);
   const drawMarks = (gil) => {
     const last = [-Infinity, -Infinity];
@@ -168,8 +172,8 @@
     const draw = {
       lane: () => drawLane(lane, life.dataset),
       strip: () => drawStrip(gil),
-      waiters: () => drawArea(most, (slot) => gil.waiters[slot] / parts, "s4"),
-      parallel: () => drawArea(most, parallel(gil), "s3"),
+      waiters: () => drawArea(gil, most, (slot) => gil.waiters[slot] / parts, "s4"),
+      parallel: () => drawArea(gil, most, parallel(gil), "s3"),
       marks: () => drawMarks(gil),
       axis: () => drawAxis(group),
     }[kind];
