@@ -15,6 +15,8 @@ mod runs;
 pub mod snapshot;
 mod stream;
 mod stretch;
+#[cfg(test)]
+mod tests;
 mod times;
 mod v1;
 
