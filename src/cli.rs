@@ -168,6 +168,10 @@ pub enum Format {
     Timeline,
     /// Folded stacks, for other flame graph tools
     Raw,
+    /// What every thread did and who held the GIL when, for Perfetto (Trace Event Format)
+    Chrometrace,
+    /// Charts of every thread and of who held the GIL, for speedscope
+    Speedscope,
     /// The figures, for programs
     Json,
     /// The recording itself, for `gilspy render`
@@ -181,6 +185,8 @@ impl Format {
             Format::Flamegraph => "flame graph",
             Format::Timeline => "timeline",
             Format::Raw => "raw",
+            Format::Chrometrace => "chrometrace",
+            Format::Speedscope => "speedscope",
             Format::Json => "json",
             Format::Recording => "recording",
         }
@@ -192,6 +198,8 @@ impl Format {
             Format::Flamegraph => "svg",
             Format::Timeline => "timeline.svg",
             Format::Raw => "raw.txt",
+            Format::Chrometrace => "trace.json",
+            Format::Speedscope => "speedscope.json",
             Format::Json => "json",
             Format::Recording => "gilspy",
         }

@@ -23,7 +23,7 @@ pub use looks::{Looks, Usual};
 pub use slots::{GilSlots, LaneSlots, Mix, STATES, Slots, place_of};
 pub use statistics::Estimate;
 pub use verdict::{Figure, Kind, Verdict};
-pub use waiting::{Blame, Causes, Pair};
+pub use waiting::{Blame, Causes, Pair, waiters};
 
 use crate::recording::{Frame, Recording, StackIndex, Stretch, ThreadIndex, ThreadState, Unreadable};
 use gil::GilSums;

@@ -216,6 +216,8 @@ fn write_format(format: Format, processes: &[Analysed<'_>], by: By, writer: &mut
         Format::Flamegraph => render::flamegraph::write(processes, by, writer),
         Format::Timeline => render::timeline::write(processes, writer),
         Format::Raw => render::folded::write(processes, by, writer),
+        Format::Chrometrace => render::chrometrace::write(processes, writer),
+        Format::Speedscope => render::speedscope::write(processes, writer),
         Format::Json => processes.iter().try_for_each(|process| render::report::write(process, writer)),
         Format::Recording => match processes.first() {
             Some(process) => Ok(process.recording.source().copy(writer)?),

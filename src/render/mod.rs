@@ -1,10 +1,14 @@
 //! Pictures and files, made from a recording alone: nothing here reads a process.
 
+mod chart;
+pub mod chrometrace;
 pub mod dump;
 pub mod flamegraph;
 pub mod folded;
 mod heading;
+mod lanes;
 pub mod report;
+pub mod speedscope;
 pub mod summary;
 mod svg;
 pub mod timeline;
