@@ -172,6 +172,8 @@ pub enum Format {
     Chrometrace,
     /// Charts of every thread and of who held the GIL, for speedscope
     Speedscope,
+    /// Time under the GIL, waiting and blame of each stack, for pprof
+    Pprof,
     /// The figures, for programs
     Json,
     /// The recording itself, for `gilspy render`
@@ -187,6 +189,7 @@ impl Format {
             Format::Raw => "raw",
             Format::Chrometrace => "chrometrace",
             Format::Speedscope => "speedscope",
+            Format::Pprof => "pprof",
             Format::Json => "json",
             Format::Recording => "recording",
         }
@@ -200,6 +203,7 @@ impl Format {
             Format::Raw => "raw.txt",
             Format::Chrometrace => "trace.json",
             Format::Speedscope => "speedscope.json",
+            Format::Pprof => "pb.gz",
             Format::Json => "json",
             Format::Recording => "gilspy",
         }

@@ -40,12 +40,26 @@ pub type StackTimes = BTreeMap<(ThreadIndex, StackIndex), StackTime>;
 /// # Errors
 /// When the recording can no longer be read.
 pub fn stack_times(recording: &Recording, by: By) -> Result<StackTimes, Unreadable> {
-    let mut times = StackTimes::new();
-    for stretch in recording.stretches() {
-        add(&mut times, &stretch?, by);
-    }
-    times.retain(|(thread, _), time| time.ticks > 0 && recording.shows(*thread));
+    let [times] = all_stack_times(recording, [by])?;
     Ok(times)
+}
+
+/// The same of several kinds of time, in one pass.
+///
+/// # Errors
+/// When the recording can no longer be read.
+pub fn all_stack_times<const N: usize>(
+    recording: &Recording,
+    kinds: [By; N],
+) -> Result<[StackTimes; N], Unreadable> {
+    let mut all = kinds.map(|_| StackTimes::new());
+    for stretch in recording.stretches() {
+        let stretch = stretch?;
+        all.iter_mut().zip(kinds).for_each(|(times, by)| add(times, &stretch, by));
+    }
+    all.iter_mut()
+        .for_each(|times| times.retain(|(thread, _), time| time.ticks > 0 && recording.shows(*thread)));
+    Ok(all)
 }
 
 fn add(times: &mut StackTimes, stretch: &Stretch, by: By) {

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
-pub use by::{By, StackTime, StackTimes, stack_times};
+pub use by::{By, StackTime, StackTimes, all_stack_times, stack_times};
 pub use holds::{HoldLength, HoldLengths, LongHold};
 pub use looks::{Looks, Usual};
 pub use slots::{GilSlots, LaneSlots, Mix, STATES, Slots, place_of};

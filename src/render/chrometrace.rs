@@ -125,8 +125,9 @@ impl<'a, 'w, W: Write> Trace<'a, 'w, W> {
     fn name_tracks(&mut self, place: usize) -> Result<()> {
         let recording = self.process.recording;
         let command = visible(&recording.target.command_title()).into_owned();
+        let python = format!("CPython {}", visible(&recording.target.python));
         self.process.describe(0, "process_name", json!({ "name": command }))?;
-        self.process.describe(0, "process_labels", json!({ "labels": heading::line(recording) }))?;
+        self.process.describe(0, "process_labels", json!({ "labels": python }))?;
         self.process.describe(0, "process_sort_index", json!({ "sort_index": place }))?;
         let gils = self.gils.iter().enumerate().map(|(gil, track)| (track.tid, gil_title(recording, gil)));
         let threads = self.threads.iter().enumerate();

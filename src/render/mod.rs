@@ -7,6 +7,7 @@ pub mod flamegraph;
 pub mod folded;
 mod heading;
 mod lanes;
+pub mod pprof;
 pub mod report;
 pub mod speedscope;
 pub mod summary;
