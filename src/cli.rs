@@ -174,6 +174,8 @@ pub enum Format {
     Speedscope,
     /// Time under the GIL, waiting and blame of each stack, for pprof
     Pprof,
+    /// What every thread did, with markers of holding the GIL and of waiting, for the Firefox Profiler
+    Gecko,
     /// The figures, for programs
     Json,
     /// The recording itself, for `gilspy render`
@@ -190,6 +192,7 @@ impl Format {
             Format::Chrometrace => "chrometrace",
             Format::Speedscope => "speedscope",
             Format::Pprof => "pprof",
+            Format::Gecko => "gecko",
             Format::Json => "json",
             Format::Recording => "recording",
         }
@@ -204,6 +207,7 @@ impl Format {
             Format::Chrometrace => "trace.json",
             Format::Speedscope => "speedscope.json",
             Format::Pprof => "pb.gz",
+            Format::Gecko => "firefox.json",
             Format::Json => "json",
             Format::Recording => "gilspy",
         }

@@ -219,6 +219,7 @@ fn write_format(format: Format, processes: &[Analysed<'_>], by: By, writer: &mut
         Format::Chrometrace => render::chrometrace::write(processes, writer),
         Format::Speedscope => render::speedscope::write(processes, writer),
         Format::Pprof => render::pprof::write(processes, writer),
+        Format::Gecko => render::gecko::write(processes, writer),
         Format::Json => processes.iter().try_for_each(|process| render::report::write(process, writer)),
         Format::Recording => match processes.first() {
             Some(process) => Ok(process.recording.source().copy(writer)?),

@@ -162,7 +162,7 @@ impl<'a, W: Write> Lanes for Trace<'a, '_, W> {
         if elements.len() > 2 {
             elements.drain(1..elements.len() - 1);
         }
-        self.process.go_on(track, slice.start..slice.end, elements)
+        self.process.go_on(track, slice.time(), elements)
     }
 
     fn waiters(&mut self, gil: usize, slice: Slice<u32>) -> Result<()> {
@@ -175,7 +175,7 @@ impl<'a, W: Write> Lanes for Trace<'a, '_, W> {
 
     fn thread(&mut self, thread: ThreadIndex, slice: Slice<ThreadRun>) -> Result<()> {
         let elements = Element::of_thread(self.process.recording, slice.value);
-        self.process.go_on(&mut self.threads[thread.0 as usize], slice.start..slice.end, elements)
+        self.process.go_on(&mut self.threads[thread.0 as usize], slice.time(), elements)
     }
 }
 

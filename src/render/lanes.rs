@@ -20,8 +20,8 @@ pub(super) struct Slice<T> {
 }
 
 impl<T> Slice<T> {
-    pub(super) fn nanos(&self) -> u64 {
-        self.end - self.start
+    pub(super) fn time(&self) -> Range<u64> {
+        self.start..self.end
     }
 }
 
@@ -216,6 +216,10 @@ pub(super) mod tests {
         })
     }
 
+    pub(crate) fn nanos<T>(slice: &Slice<T>) -> u64 {
+        slice.end - slice.start
+    }
+
     fn kept(recording: &Recording) -> Kept {
         Kept::of(recording, 0).unwrap()
     }
@@ -239,7 +243,7 @@ pub(super) mod tests {
             thread.track = Default::default();
         }
         let kept = kept(&recording);
-        assert_eq!(kept.threads.iter().flatten().map(Slice::nanos).collect::<Vec<_>>(), [2_000_000; 2]);
+        assert_eq!(kept.threads.iter().flatten().map(nanos).collect::<Vec<_>>(), [2_000_000; 2]);
     }
 
     proptest! {
@@ -253,9 +257,9 @@ pub(super) mod tests {
             let mut holds: Vec<_> = kept.threads.iter().flatten().filter(holds).collect();
             holds.sort_by_key(|slice| slice.start);
             prop_assert!(holds.windows(2).all(|pair| pair[0].end <= pair[1].start));
-            let held: u64 = holds.iter().map(|slice| slice.nanos()).sum();
+            let held: u64 = holds.iter().map(|slice| nanos(slice)).sum();
             let of_gil = kept.gils[0].iter().filter(|slice| matches!(slice.value, Holder::Thread { .. }));
-            prop_assert_eq!(held, of_gil.map(Slice::nanos).sum::<u64>());
+            prop_assert_eq!(held, of_gil.map(nanos).sum::<u64>());
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod chrometrace;
 pub mod dump;
 pub mod flamegraph;
 pub mod folded;
+pub mod gecko;
 mod heading;
 mod lanes;
 pub mod pprof;

@@ -120,7 +120,7 @@ impl<'a> Process<'a, '_> {
             Ok(serde_json::to_writer(&mut *writer, &Event { r#type, at, frame: self.frame(*element) })?)
         };
         for slice in slices {
-            chart.go_on(slice.start..slice.end, elements(slice.value), &mut event)?;
+            chart.go_on(slice.time(), elements(slice.value), &mut event)?;
         }
         chart.finish(&mut event)?;
         writer.write_all(b"]}")?;

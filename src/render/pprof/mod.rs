@@ -163,8 +163,8 @@ fn nanos(nanos: i128) -> i64 {
 mod tests {
     use super::*;
     use crate::recording::{Holder, fake};
-    use crate::render::lanes::tests::recordings;
-    use crate::render::lanes::{Kept, Slice};
+    use crate::render::lanes::Kept;
+    use crate::render::lanes::tests::{nanos, recordings};
     use flate2::read::GzDecoder;
     use proptest::prelude::*;
     use std::io::Read;
@@ -228,7 +228,7 @@ mod tests {
             let held: i64 = profile.sample.iter().map(|sample| sample.value[0]).sum();
             let kept = Kept::of(&recording, 0).unwrap();
             let by_one = kept.gils[0].iter().filter(|slice| matches!(slice.value, Holder::Thread { .. }));
-            prop_assert_eq!(held as u64, by_one.map(Slice::nanos).sum::<u64>());
+            prop_assert_eq!(held as u64, by_one.map(nanos).sum::<u64>());
             prop_assert!(held <= profile.duration_nanos);
         }
     }
