@@ -64,7 +64,7 @@ impl TickTimes {
     /// From when to when a tick stands for what it saw, in nanoseconds since the recording's start. Spans of
     /// successive ticks do not overlap; between them is time that was not seen.
     pub fn span(&self, tick: usize) -> Range<u64> {
-        let begin = self.begins.get(tick).copied().unwrap_or(0);
+        let begin = self.begin(tick);
         begin..begin + self.nanos(&(tick..tick + 1))
     }
 
