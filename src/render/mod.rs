@@ -2,6 +2,8 @@
 
 mod chart;
 pub mod chrometrace;
+pub mod diff;
+pub mod differential;
 pub mod dump;
 pub mod flamegraph;
 pub mod folded;
