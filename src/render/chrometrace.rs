@@ -131,8 +131,9 @@ impl<'a, 'w, W: Write> Trace<'a, 'w, W> {
         self.process.describe(0, "process_sort_index", json!({ "sort_index": place }))?;
         let gils = self.gils.iter().enumerate().map(|(gil, track)| (track.tid, gil_title(recording, gil)));
         let threads = self.threads.iter().enumerate();
-        let threads =
-            threads.map(|(place, track)| (track.tid, thread_title(recording, ThreadIndex(place as u32))));
+        let threads = threads.map(|(place, track)| (ThreadIndex(place as u32), track.tid));
+        let threads = threads.filter(|(thread, _)| recording.shows(*thread));
+        let threads = threads.map(|(thread, tid)| (tid, thread_title(recording, thread)));
         for (place, (tid, name)) in gils.chain(threads).enumerate() {
             self.process.describe(tid, "thread_name", json!({ "name": name }))?;
             self.process.describe(tid, "thread_sort_index", json!({ "sort_index": place }))?;

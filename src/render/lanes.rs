@@ -41,13 +41,14 @@ pub(super) trait Lanes {
 /// Hands all slices of a recording on. It started `offset` nanoseconds after the earliest one.
 pub(super) fn walk(recording: &Recording, offset: u64, lanes: &mut impl Lanes) -> Result<()> {
     let mut open = Open {
+        recording,
         offset,
         gils: vec![None; recording.gils.len()],
         waiters: vec![None; recording.gils.len()],
         threads: vec![None; recording.threads.len()],
     };
     for stretch in recording.stretches() {
-        open.add(&stretch?, recording.sees_all_threads, lanes)?;
+        open.add(&stretch?, lanes)?;
     }
     open.finish(lanes)
 }
@@ -59,15 +60,17 @@ pub(super) fn offset(processes: &[Analysed<'_>], recording: &Recording) -> u64 {
 }
 
 /// The slices that may go on.
-struct Open {
+struct Open<'a> {
+    recording: &'a Recording,
     offset: u64,
     gils: Vec<Option<Slice<Holder>>>,
     waiters: Vec<Option<Slice<u32>>>,
     threads: Vec<Option<Slice<ThreadRun>>>,
 }
 
-impl Open {
-    fn add(&mut self, stretch: &Stretch, sees_all_threads: bool, lanes: &mut impl Lanes) -> Result<()> {
+impl Open<'_> {
+    fn add(&mut self, stretch: &Stretch, lanes: &mut impl Lanes) -> Result<()> {
+        let sees_all_threads = self.recording.sees_all_threads;
         for (gil, runs) in stretch.gils.iter().enumerate() {
             for (ticks, run) in runs.iter() {
                 for span in self.spans(stretch, ticks) {
@@ -83,7 +86,7 @@ impl Open {
                 self.add_waiters(stretch, gil, lanes)?;
             }
         }
-        for (place, track) in stretch.threads.iter().enumerate() {
+        for (place, track) in stretch.threads.iter().enumerate().filter(|_| sees_all_threads) {
             for (ticks, run) in track.runs.iter() {
                 for span in self.spans(stretch, ticks) {
                     self.add_thread(ThreadIndex(place as u32), span, run, lanes)?;
@@ -100,7 +103,8 @@ impl Open {
         run: ThreadRun,
         lanes: &mut impl Lanes,
     ) -> Result<()> {
-        let Some(open) = self.threads.get_mut(thread.0 as usize) else { return Ok(()) };
+        let open = self.threads.get_mut(thread.0 as usize).filter(|_| self.recording.shows(thread));
+        let Some(open) = open else { return Ok(()) };
         join(open, span, run).map_or(Ok(()), |slice| lanes.thread(thread, slice))
     }
 
@@ -193,26 +197,22 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     /// Made-up recordings of threads of which one at most holds the GIL at a time: for each tick who holds it (none of
-    /// them from 3 on), and what the others do.
+    /// them from 3 on), and what the others do; in stretches.
     pub(crate) fn recordings() -> impl Strategy<Value = Recording> {
         let tick =
             (0_usize..6, prop::array::uniform3(prop::sample::select(b"WNB? ".as_slice())), prop::bool::ANY);
-        prop::collection::vec(tick, 0..60).prop_map(|ticks| {
+        let ends = prop::collection::vec(0_usize..60, 0..4);
+        (prop::collection::vec(tick, 0..60), ends).prop_map(|(ticks, ends)| {
             let row = |thread: usize| -> String {
-                let letter = |(holder, others, stalls): &(usize, [u8; 3], bool)| match holder {
-                    5 => '_',
-                    holder if *holder == thread => {
-                        if *stalls {
-                            'S'
-                        } else {
-                            'H'
-                        }
-                    }
+                let letter = |(holder, others, stalls): &(usize, [u8; 3], bool)| match (holder, stalls) {
+                    (5, _) => '_',
+                    (holder, true) if *holder == thread => 'S',
+                    (holder, false) if *holder == thread => 'H',
                     _ => others[thread] as char,
                 };
                 ticks.iter().map(letter).collect()
             };
-            fake::of_threads(&[&row(0), &row(1), &row(2)])
+            fake::in_stretches(&[&row(0), &row(1), &row(2)], &ends)
         })
     }
 
@@ -239,9 +239,6 @@ pub(super) mod tests {
     fn where_only_holders_were_looked_at_threads_do_nothing_else() {
         let mut recording = fake::of_threads(&["HHWW", "WWHH"]);
         recording.sees_all_threads = false;
-        for thread in &mut recording.threads {
-            thread.track = Default::default();
-        }
         let kept = kept(&recording);
         assert_eq!(kept.threads.iter().flatten().map(nanos).collect::<Vec<_>>(), [2_000_000; 2]);
     }

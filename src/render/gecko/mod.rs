@@ -60,9 +60,10 @@ pub fn write(processes: &[Analysed<'_>], writer: &mut impl Write) -> Result<()> 
             serde_json::to_writer(&mut *writer, &thread)?;
         }
         let mut tids = HashSet::new();
-        for place in 0..recording.threads.len() {
+        let threads = (0..recording.threads.len()).map(|place| ThreadIndex(place as u32));
+        for thread in threads.filter(|thread| recording.shows(*thread)) {
             separate(&mut is_first, writer)?;
-            let thread = process.thread(ThreadIndex(place as u32), &mut tids, &mut categories);
+            let thread = process.thread(thread, &mut tids, &mut categories);
             serde_json::to_writer(&mut *writer, &thread)?;
         }
     }
