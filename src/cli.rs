@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::analysis::By;
 use crate::units::Pid;
@@ -34,6 +35,15 @@ pub enum Command {
     Dump(DumpArgs),
     /// Draw a recording, or a part of it, in any format
     Render(RenderArgs),
+    /// Compare two recordings: what changed, and what of that is more than chance
+    ///
+    /// Prints a table, and draws a differential flame graph: as wide as AFTER, red where there is more than in BEFORE,
+    /// blue where there is less. Each counts by the second, so that the recordings need not be of the same length.
+    Diff(DiffArgs),
+    /// Print what makes a shell complete gilspy's commands and options
+    Completions(CompletionsArgs),
+    /// Print gilspy's manual page, or write the pages of all commands
+    Man(ManArgs),
 }
 
 /// What `record` takes.
@@ -147,6 +157,56 @@ pub struct RenderArgs {
     pub threads: Vec<String>,
 }
 
+/// What `diff` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gilspy diff before.gilspy after.gilspy               the table, and after.diff.svg
+  gilspy diff before.gilspy after.gilspy --by blame    what made others wait, then and now
+  gilspy diff after.gilspy before.gilspy -o gone.svg   as wide as before: shows what is gone")]
+pub struct DiffArgs {
+    /// The first recording: what `record` wrote to NAME.gilspy
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+
+    /// The second recording
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+
+    /// Where to draw, - for standard output; without it, AFTER.diff.svg beside AFTER
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Whose time is compared
+    #[arg(long, value_name = "TIME", value_enum, default_value_t)]
+    pub by: By,
+}
+
+/// What `completions` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gilspy completions bash > ~/.local/share/bash-completion/completions/gilspy
+  gilspy completions zsh > \"${fpath[1]}/_gilspy\"
+  gilspy completions fish > ~/.config/fish/completions/gilspy.fish")]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: Shell,
+}
+
+/// What `man` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  gilspy man | man -l -
+  sudo gilspy man /usr/local/share/man/man1")]
+pub struct ManArgs {
+    /// The directory to write the pages of all commands to
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
 /// Whether the process is paused while it is looked at.
 #[derive(Debug, Args)]
 pub struct Pausing {
@@ -168,6 +228,14 @@ pub enum Format {
     Timeline,
     /// Folded stacks, for other flame graph tools
     Raw,
+    /// What every thread did and who held the GIL when, for Perfetto (Trace Event Format)
+    Chrometrace,
+    /// Charts of every thread and of who held the GIL, for speedscope
+    Speedscope,
+    /// Time under the GIL, waiting and blame of each stack, for pprof
+    Pprof,
+    /// What every thread did, with markers of holding the GIL and of waiting, for the Firefox Profiler
+    Gecko,
     /// The figures, for programs
     Json,
     /// The recording itself, for `gilspy render`
@@ -181,6 +249,10 @@ impl Format {
             Format::Flamegraph => "flame graph",
             Format::Timeline => "timeline",
             Format::Raw => "raw",
+            Format::Chrometrace => "chrometrace",
+            Format::Speedscope => "speedscope",
+            Format::Pprof => "pprof",
+            Format::Gecko => "gecko",
             Format::Json => "json",
             Format::Recording => "recording",
         }
@@ -192,6 +264,10 @@ impl Format {
             Format::Flamegraph => "svg",
             Format::Timeline => "timeline.svg",
             Format::Raw => "raw.txt",
+            Format::Chrometrace => "trace.json",
+            Format::Speedscope => "speedscope.json",
+            Format::Pprof => "pb.gz",
+            Format::Gecko => "firefox.json",
             Format::Json => "json",
             Format::Recording => "gilspy",
         }

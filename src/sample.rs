@@ -89,6 +89,29 @@ pub enum ThreadState {
     Unknown,
 }
 
+impl ThreadState {
+    /// Its name, as in `docs/reading-the-results.md`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ThreadState::Hold => "hold",
+            ThreadState::Stall(_) => "stall",
+            ThreadState::Wait { .. } => "wait",
+            ThreadState::Native => "native",
+            ThreadState::Blocked(_) => "blocked",
+            ThreadState::Parallel => "parallel",
+            ThreadState::Unknown => "unknown",
+        }
+    }
+
+    /// The system call that it is blocked in, if it is.
+    pub fn syscall(self) -> Option<Syscall> {
+        match self {
+            ThreadState::Stall(syscall) | ThreadState::Blocked(syscall) => syscall,
+            _ => None,
+        }
+    }
+}
+
 /// The system call that a thread is blocked in, by its number on this architecture. Without one a thread is
 /// blocked by a page of memory that is not there, or stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -40,51 +40,83 @@ pub type StackTimes = BTreeMap<(ThreadIndex, StackIndex), StackTime>;
 /// # Errors
 /// When the recording can no longer be read.
 pub fn stack_times(recording: &Recording, by: By) -> Result<StackTimes, Unreadable> {
-    let mut times = StackTimes::new();
-    for stretch in recording.stretches() {
-        add(&mut times, &stretch?, by);
-    }
-    times.retain(|(thread, _), time| time.ticks > 0 && recording.shows(*thread));
+    let [times] = all_stack_times(recording, [by])?;
     Ok(times)
 }
 
+/// The same of several kinds of time, in one pass.
+///
+/// # Errors
+/// When the recording can no longer be read.
+pub fn all_stack_times<const N: usize>(
+    recording: &Recording,
+    kinds: [By; N],
+) -> Result<[StackTimes; N], Unreadable> {
+    let mut all = kinds.map(|_| StackTimes::new());
+    for stretch in recording.stretches() {
+        let stretch = stretch?;
+        all.iter_mut().zip(kinds).for_each(|(times, by)| add(times, &stretch, by));
+    }
+    all.iter_mut()
+        .for_each(|times| times.retain(|(thread, _), time| time.ticks > 0 && recording.shows(*thread)));
+    Ok(all)
+}
+
 fn add(times: &mut StackTimes, stretch: &Stretch, by: By) {
+    each(stretch, by, |thread, stack, ticks, threads| {
+        let sum = times.entry((thread, stack)).or_default();
+        *sum = *sum + of_ticks(stretch, ticks) * threads;
+    });
+}
+
+/// Hands on what counts as whose time: a stack of a thread, ticks at which it does, and how often their time counts:
+/// once, or for how many threads it made wait.
+pub(super) fn each(
+    stretch: &Stretch,
+    by: By,
+    mut visit: impl FnMut(ThreadIndex, StackIndex, Range<usize>, u32),
+) {
     match by {
-        By::Hold => add_held(times, stretch, |ticks, _| of_ticks(stretch, ticks)),
+        By::Hold => each_held(stretch, |_, thread, stack, ticks| visit(thread, stack, ticks, 1)),
         By::Blame => {
             let of_gil = |gil| waiters(stretch.ticks.len(), stretch.threads.iter(), gil);
             let waiters: Vec<Vec<u32>> = (0..stretch.gils.len()).map(of_gil).collect();
-            add_held(times, stretch, |ticks, gil| {
-                let waited = ticks.map(|tick| of_ticks(stretch, tick..tick + 1) * waiters[gil][tick]);
-                waited.fold(StackTime::default(), Add::add)
+            each_held(stretch, |gil, thread, stack, ticks| {
+                for tick in ticks {
+                    visit(thread, stack, tick..tick + 1, waiters[gil][tick]);
+                }
             });
         }
-        By::Wait => add_spent(times, stretch, |state| matches!(state, ThreadState::Wait { .. })),
-        By::Cpu => add_spent(times, stretch, |state| {
-            matches!(state, ThreadState::Hold | ThreadState::Native | ThreadState::Parallel)
-        }),
-        By::Wall => add_spent(times, stretch, |_| true),
+        By::Wait => each_spent(stretch, |state| matches!(state, ThreadState::Wait { .. }), visit),
+        By::Cpu => {
+            let runs =
+                |state| matches!(state, ThreadState::Hold | ThreadState::Native | ThreadState::Parallel);
+            each_spent(stretch, runs, visit);
+        }
+        By::Wall => each_spent(stretch, |_| true, visit),
     }
 }
 
-/// Adds what runs of ticks at which a GIL was held come to.
-fn add_held(times: &mut StackTimes, stretch: &Stretch, time: impl Fn(Range<usize>, usize) -> StackTime) {
+/// Runs of ticks at which a GIL was held.
+fn each_held(stretch: &Stretch, mut visit: impl FnMut(usize, ThreadIndex, StackIndex, Range<usize>)) {
     for (gil, runs) in stretch.gils.iter().enumerate() {
         for (ticks, run) in runs.iter() {
             if let Holder::Thread { thread, stack } = run.holder {
-                let sum = times.entry((thread, stack)).or_default();
-                *sum = *sum + time(ticks, gil);
+                visit(gil, thread, stack, ticks);
             }
         }
     }
 }
 
-/// Adds the time that threads spent in some states.
-fn add_spent(times: &mut StackTimes, stretch: &Stretch, is_meant: impl Fn(ThreadState) -> bool) {
+/// Runs of ticks that threads spent in some states.
+fn each_spent(
+    stretch: &Stretch,
+    is_meant: impl Fn(ThreadState) -> bool,
+    mut visit: impl FnMut(ThreadIndex, StackIndex, Range<usize>, u32),
+) {
     for (place, track) in stretch.threads.iter().enumerate() {
         for (ticks, run) in track.runs.iter().filter(|(_, run)| is_meant(run.state)) {
-            let sum = times.entry((ThreadIndex(place as u32), run.stack)).or_default();
-            *sum = *sum + of_ticks(stretch, ticks);
+            visit(ThreadIndex(place as u32), run.stack, ticks, 1);
         }
     }
 }

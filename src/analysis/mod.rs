@@ -4,6 +4,7 @@
 //! could not be read stay in the denominator, as `unknown`; time that no tick is near to does not.
 
 mod by;
+mod changes;
 mod gil;
 mod holds;
 mod looks;
@@ -17,13 +18,14 @@ use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
-pub use by::{By, StackTime, StackTimes, stack_times};
+pub use by::{By, StackTime, StackTimes, all_stack_times, stack_times};
+pub use changes::{Change, Changes, Function, FunctionChange, GilChange, Worth};
 pub use holds::{HoldLength, HoldLengths, LongHold};
 pub use looks::{Looks, Usual};
 pub use slots::{GilSlots, LaneSlots, Mix, STATES, Slots, place_of};
 pub use statistics::Estimate;
 pub use verdict::{Figure, Kind, Verdict};
-pub use waiting::{Blame, Causes, Pair};
+pub use waiting::{Blame, Causes, Pair, waiters};
 
 use crate::recording::{Frame, Recording, StackIndex, Stretch, ThreadIndex, ThreadState, Unreadable};
 use gil::GilSums;

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 /// Batches at first, and at least.
-const MOST_BATCHES: usize = 64;
+pub(super) const MOST_BATCHES: usize = 64;
 const FEWEST_BATCHES: usize = 8;
 
 /// Neighbouring batches that are more alike than this are put together.
@@ -36,6 +36,11 @@ impl BatchMeans {
     /// Of so many ticks.
     pub(super) fn new(ticks: usize) -> Self {
         BatchMeans { ticks, seen: 0, batches: vec![(0.0, 0.0); MOST_BATCHES] }
+    }
+
+    /// Of batches that were added up elsewhere, each with its weight and its weighted value, from so many ticks.
+    pub(super) fn of_batches(batches: Vec<(f64, f64)>, ticks: usize) -> Self {
+        BatchMeans { ticks, seen: ticks, batches }
     }
 
     /// Adds what the next tick saw; it counts as often as its weight.

@@ -33,3 +33,10 @@ pub(super) const NATIVE_THREADS: f64 = 0.5;
 
 /// Hardly anything runs if so few threads do at a time, on the average.
 pub(super) const IDLE: f64 = 0.05;
+
+/// Where many figures are compared at once, a change is beyond chance from so many times its 95 % interval on: 3.1
+/// standard errors, which chance exceeds twice in a thousand comparisons.
+pub(super) const MANY_COMPARED: f64 = 1.6;
+
+/// A function's change matters from such a share of the time on.
+pub(super) const CHANGE_MATTERS: f64 = 0.005;

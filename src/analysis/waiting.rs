@@ -222,12 +222,8 @@ pub(super) fn sharing(recording: &Recording, gil: usize) -> Vec<usize> {
     (0..recording.threads.len()).filter(shares).collect()
 }
 
-/// How many threads waited for a GIL at each of so many ticks.
-pub(super) fn waiters<'a>(
-    ticks: usize,
-    tracks: impl Iterator<Item = &'a ThreadTrack>,
-    gil: usize,
-) -> Vec<u32> {
+/// How many threads waited for a GIL, given by its place, at each of so many ticks.
+pub fn waiters<'a>(ticks: usize, tracks: impl Iterator<Item = &'a ThreadTrack>, gil: usize) -> Vec<u32> {
     how_many(ticks, tracks, |state| waits_for(state, gil))
 }
 

@@ -1,11 +1,14 @@
 //! The subcommands: the only place that joins the half that reads a process and the half that draws.
 
 mod attach;
+mod diff;
 mod dump;
+mod generated;
 mod launch;
 mod output;
 mod progress;
 mod record;
+mod recordings;
 mod render;
 mod snapshots;
 mod stop;
@@ -23,6 +26,9 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Record(args) => record::run(args),
         Command::Dump(args) => dump::run(&args),
         Command::Render(args) => render::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Completions(args) => generated::completions(&args),
+        Command::Man(args) => generated::man(&args),
     }
 }
 

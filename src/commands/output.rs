@@ -23,7 +23,7 @@ pub(super) struct Outputs {
 }
 
 /// One file to be.
-struct Output {
+pub(super) struct Output {
     format: Format,
     name: Name,
     sink: Sink,
@@ -101,6 +101,11 @@ impl Outputs {
             }
         };
         Ok(Outputs { by, pictures: open_all(names)?, recording: None })
+    }
+
+    /// Opens the file of one picture.
+    pub(super) fn picture(path: &Path) -> Result<Output> {
+        Output::open((Format::Flamegraph, Name::given(path)))
     }
 
     /// Gives the recording its name, if it is kept.
@@ -198,16 +203,38 @@ impl Output {
         Ok(Output { sink: Sink::open(&name)?, format, name })
     }
 
-    fn write(mut self, processes: &[Analysed<'_>], by: By, path: PathBuf) -> Result<(Format, PathBuf)> {
+    /// Whether it is standard output.
+    pub(super) fn is_standard_output(&self) -> bool {
+        matches!(self.name, Name::Dash)
+    }
+
+    /// Writes what the name of the file was given for, and answers it.
+    pub(super) fn write_with(
+        self,
+        write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let path = self.name.path(self.format, "", None);
+        self.put(&path, write)?;
+        Ok(path)
+    }
+
+    fn write(self, processes: &[Analysed<'_>], by: By, path: PathBuf) -> Result<(Format, PathBuf)> {
+        let format = self.format;
+        self.put(&path, |writer| write_format(format, processes, by, writer))?;
+        Ok((format, path))
+    }
+
+    /// Writes it, and puts it in its place.
+    fn put(mut self, path: &Path, write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>) -> Result<()> {
         let failed = || format!("cannot write {}", path.display());
         let mut writer = BufWriter::new(self.sink.file());
-        write_format(self.format, processes, by, &mut writer).with_context(failed)?;
+        write(&mut writer).with_context(failed)?;
         writer.flush().with_context(failed)?;
         drop(writer);
         if let Sink::Beside(file) = self.sink {
-            file.persist(&path).map_err(|error| error.error).with_context(failed)?;
+            file.persist(path).map_err(|error| error.error).with_context(failed)?;
         }
-        Ok((self.format, path))
+        Ok(())
     }
 }
 
@@ -216,6 +243,10 @@ fn write_format(format: Format, processes: &[Analysed<'_>], by: By, writer: &mut
         Format::Flamegraph => render::flamegraph::write(processes, by, writer),
         Format::Timeline => render::timeline::write(processes, writer),
         Format::Raw => render::folded::write(processes, by, writer),
+        Format::Chrometrace => render::chrometrace::write(processes, writer),
+        Format::Speedscope => render::speedscope::write(processes, writer),
+        Format::Pprof => render::pprof::write(processes, writer),
+        Format::Gecko => render::gecko::write(processes, writer),
         Format::Json => processes.iter().try_for_each(|process| render::report::write(process, writer)),
         Format::Recording => match processes.first() {
             Some(process) => Ok(process.recording.source().copy(writer)?),
@@ -275,7 +306,7 @@ fn reason(error: &std::io::Error) -> anyhow::Error {
 }
 
 /// `NAME.ending` for `NAME.svg`, `NAME.gilspy` or `NAME`.
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let stem = match path.extension() {
         Some(extension) if extension == "svg" || extension == Format::Recording.extension() => {
             path.with_extension("")

@@ -5,29 +5,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use super::output::Outputs;
+use super::recordings;
 use crate::analysis::Analysed;
 use crate::cli::{Format, RenderArgs};
-use crate::recording::{Ending, Recording, Source, Thread, read};
+use crate::recording::{Recording, Thread};
 
 /// Reads a recording and draws it.
 pub(super) fn run(args: &RenderArgs) -> Result<u8> {
-    let cannot_read = || format!("cannot read {}", args.recording.display());
-    let source = Source::open(&args.recording)
-        .map_err(|error| anyhow!("{}", error.kind()))
-        .with_context(cannot_read)?;
-    let recordings = read(&source).with_context(cannot_read)?;
-    if recordings.iter().any(|recording| recording.ending == Ending::Lost) {
-        eprintln!(
-            "gilspy: {} was not ended properly; this is what had been written",
-            args.recording.display()
-        );
-    }
+    let recordings = recordings::open(&args.recording)?;
     let recordings: Vec<Recording> =
         recordings.into_iter().map(|recording| narrow(recording, args)).collect::<Result<_>>()?;
     is_shown(&recordings, args)?;
     let outputs = Outputs::of_recording(&args.recording, args.output.as_deref(), args.format, args.by)?;
-    let analysed =
-        recordings.iter().map(Analysed::of).collect::<Result<Vec<_>, _>>().with_context(cannot_read)?;
+    let analysed = recordings
+        .iter()
+        .map(Analysed::of)
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(recordings::cannot_read(&args.recording))?;
     for (format, path) in outputs.write(&analysed)? {
         eprintln!("{:<12} {}", format.title(), path.display());
     }

@@ -61,7 +61,23 @@ impl TickTimes {
         at(ticks.end).saturating_sub(at(ticks.start))
     }
 
-    /// The same in seconds.
+    /// From when to when a tick stands for what it saw, in nanoseconds since the recording's start. Spans of
+    /// successive ticks do not overlap; between them is time that was not seen.
+    pub fn span(&self, tick: usize) -> Range<u64> {
+        let begin = self.begin(tick);
+        begin..begin + self.nanos(&(tick..tick + 1))
+    }
+
+    /// From when to when some ticks stand for what they saw: the whole, or each tick where time in between was not
+    /// seen.
+    pub fn spans(&self, ticks: Range<usize>) -> impl Iterator<Item = Range<u64>> {
+        let whole = self.span(ticks.start).start..self.span(ticks.end.saturating_sub(1)).end;
+        let is_whole = whole.end.saturating_sub(whole.start) == self.nanos(&ticks);
+        let step = if is_whole { ticks.len().max(1) } else { 1 };
+        ticks.step_by(step).map(move |tick| self.span(tick).start..self.span(tick + step - 1).end)
+    }
+
+    /// For how long these ticks stand, in seconds.
     pub fn seconds(&self, ticks: &Range<usize>) -> f64 {
         self.nanos(ticks) as f64 / 1e9
     }
@@ -105,12 +121,15 @@ mod tests {
         let times = whole(&ticks, Duration::from_millis(5));
         assert_eq!(of_ticks(&times, 4), [1_000_000, 1_500_000, 1_500_000, 1_000_000]);
         assert_eq!(times.total_s(), 0.005);
+        assert!(times.spans(1..3).eq(std::iter::once(1_000_000..4_000_000)));
     }
 
     #[test]
     fn what_is_far_from_every_tick_counts_for_nothing() {
         let times = whole(&ticks(&[500_000, 500_500_000], 1), Duration::from_millis(501));
         assert_eq!(of_ticks(&times, 2), [10_500_000, 10_500_000]);
+        assert_eq!([0, 1].map(|tick| times.span(tick)), [0..10_500_000, 490_500_000..501_000_000]);
+        assert_eq!(times.spans(0..2).collect::<Vec<_>>(), [0..10_500_000, 490_500_000..501_000_000]);
     }
 
     #[test]
@@ -123,13 +142,15 @@ mod tests {
     fn parts_of_a_recording_stand_for_what_they_stand_for_in_the_whole() {
         let ticks = ticks(&[500_000, 1_500_000, 3_500_000, 4_500_000, 90_000_000], 1);
         let end = Duration::from_millis(95);
-        let expected = of_ticks(&whole(&ticks, end), 5);
+        let all = whole(&ticks, end);
+        let expected = of_ticks(&all, 5);
         for cut in 1..4 {
             let (first, second) = ticks.split_at(cut);
             let first_times = TickTimes::of(first, 1000, None, second.first().copied(), end);
             let second_times = TickTimes::of(second, 1000, first.last().copied(), None, end);
             let both = [of_ticks(&first_times, cut), of_ticks(&second_times, 5 - cut)].concat();
             assert_eq!(both, expected, "{cut}");
+            assert_eq!(second_times.span(0), all.span(cut), "{cut}");
         }
     }
 }

@@ -111,26 +111,13 @@ fn doing(thread: &ThreadSnapshot) -> String {
 
 /// A state, with the system call that a thread is blocked in.
 fn state_words(state: ThreadState) -> String {
-    let name = state_name(state);
+    let name = state.name();
     match state {
         ThreadState::Stall(Some(call)) | ThreadState::Blocked(Some(call)) => {
             format!("{name} in {}", call.name())
         }
         ThreadState::Stall(None) | ThreadState::Blocked(None) => format!("{name} outside of system calls"),
         _ => name.to_owned(),
-    }
-}
-
-/// Its name, as in `docs/reading-the-results.md`.
-fn state_name(state: ThreadState) -> &'static str {
-    match state {
-        ThreadState::Hold => "hold",
-        ThreadState::Stall(_) => "stall",
-        ThreadState::Wait { .. } => "wait",
-        ThreadState::Native => "native",
-        ThreadState::Blocked(_) => "blocked",
-        ThreadState::Parallel => "parallel",
-        ThreadState::Unknown => "unknown",
     }
 }
 
@@ -266,13 +253,8 @@ impl<'a> Thread<'a> {
             tid: thread.tid,
             namespace_tid: thread.namespace_tid,
             name: thread.name.as_deref(),
-            state: state_name(thread.state),
-            syscall: match thread.state {
-                ThreadState::Stall(call) | ThreadState::Blocked(call) => {
-                    call.map(|call| call.name().into_owned())
-                }
-                _ => None,
-            },
+            state: thread.state.name(),
+            syscall: thread.state.syscall().map(|call| call.name().into_owned()),
             since_ms: thread.since.map(|since| since.as_secs_f64() * 1000.0),
             waits_for_tid: match thread.state {
                 ThreadState::Wait { .. } => thread.waits_for.as_ref().and_then(|(_, tid)| *tid),

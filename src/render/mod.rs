@@ -1,10 +1,18 @@
 //! Pictures and files, made from a recording alone: nothing here reads a process.
 
+mod chart;
+pub mod chrometrace;
+pub mod diff;
+pub mod differential;
 pub mod dump;
 pub mod flamegraph;
 pub mod folded;
+pub mod gecko;
 mod heading;
+mod lanes;
+pub mod pprof;
 pub mod report;
+pub mod speedscope;
 pub mod summary;
 mod svg;
 pub mod timeline;

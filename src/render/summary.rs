@@ -11,7 +11,7 @@ use crate::recording::{Ending, GilTrack, Recording, ThreadIndex};
 use crate::text::visible;
 
 /// Columns of a terminal.
-const WIDTH: usize = 80;
+pub(super) const WIDTH: usize = 80;
 
 /// Lines in all, less those that name the files.
 const LINES: usize = 17;
@@ -82,7 +82,7 @@ fn sentence(verdict: &Verdict, before: &str, emphasis: Style) -> String {
 }
 
 /// Lines of at most [`WIDTH`] columns; what does not fit is cut with an ellipsis.
-fn wrapped(text: &str, indent: &str, most: usize) -> String {
+pub(super) fn wrapped(text: &str, indent: &str, most: usize) -> String {
     let options = textwrap::Options::new(WIDTH).subsequent_indent(indent).break_words(true);
     let mut lines = textwrap::wrap(text, options);
     if lines.len() > most {
@@ -311,13 +311,13 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-fn list(numbers: &[i64]) -> String {
+pub(super) fn list(numbers: &[i64]) -> String {
     let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
     numbers.join(", ")
 }
 
 /// The text in exactly that many columns of a terminal, cut with an ellipsis where it is longer.
-fn pad(text: &str, columns: usize) -> String {
+pub(super) fn pad(text: &str, columns: usize) -> String {
     let mut cut = String::new();
     if text.width() <= columns {
         cut.push_str(text);
