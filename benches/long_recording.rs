@@ -1,9 +1,10 @@
-//! What a long recording costs: its size, and time and memory of drawing it.
+//! What a long recording costs: its size, and size, time and memory of drawing it.
 //!
-//!     cargo bench --bench long_recording              # an hour
-//!     cargo bench --bench long_recording -- 600       # so many seconds
+//!     cargo bench --bench long_recording              # an hour of 20 threads
+//!     cargo bench --bench long_recording -- 600 200   # so many seconds, of so many threads
 //!
-//! The recording is made up: 20 threads that take turns with the GIL at 1000 Hz and compute, each in one of 50 stacks.
+//! The recording is made up: 20 threads that take turns with the GIL at 1000 Hz and compute, each in one of 50 stacks;
+//! all further ones sleep, and wake once a second.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -13,48 +14,52 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gilspy::recording::{
-    Appender, Counted, Ending, Frame, Holder, Recorder, Session, StackIndex, StackTable, Target, TaskTimes,
-    Thread, ThreadIndex, ThreadState,
+    Appender, Counted, Ending, Frame, Holder, Recorder, Session, StackIndex, StackTable, Syscall, Target,
+    TaskTimes, Thread, ThreadIndex, ThreadState,
 };
 use gilspy::sample::{GilSample, ThreadSample};
 use gilspy::units::{NamespaceTid, Pid, Tid, Timestamp};
 use nix::sys::resource::{UsageWho, getrusage};
 use tempfile::TempDir;
 
-const THREADS: u32 = 20;
+const BUSY: u32 = 20;
 const STACKS: usize = 50;
 const DEPTH: u32 = 20;
 const RATE_HZ: u32 = 1000;
 
 fn main() {
-    let seconds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(3600);
+    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
+    let (seconds, threads) =
+        (numbers.next().unwrap_or(3600), numbers.next().unwrap_or(u64::from(BUSY)) as u32);
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("long.gilspy");
     let began = Instant::now();
-    make(&path, seconds);
+    make(&path, seconds, threads);
     let size = std::fs::metadata(&path).unwrap().len() as f64 / 1e6;
     println!(
-        "made in {:.1} s: {seconds} s of {THREADS} threads take {size:.1} MB",
+        "made in {:.1} s: {seconds} s of {threads} threads take {size:.1} MB",
         began.elapsed().as_secs_f64()
     );
-    println!("\n| `gilspy render -f` | seconds | largest memory so far, MB |\n|---|---:|---:|");
+    println!("\n| `gilspy render -f` | MB | seconds | largest memory so far, MB |\n|---|---:|---:|---:|");
     for format in ["json", "flamegraph", "timeline"] {
-        let began = Instant::now();
+        let (began, picture) = (Instant::now(), directory.path().join(format));
         let status = Command::new(env!("CARGO_BIN_EXE_gilspy"))
             .arg("render")
             .arg(&path)
-            .args(["-f", format, "-o", "-"])
+            .args(["-f", format, "-o"])
+            .arg(&picture)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
             .unwrap();
         assert!(status.success());
         let memory = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1024;
-        println!("| {format} | {:.1} | {memory} |", began.elapsed().as_secs_f64());
+        let size = std::fs::metadata(&picture).unwrap().len() as f64 / 1e6;
+        println!("| {format} | {size:.2} | {:.1} | {memory} |", began.elapsed().as_secs_f64());
     }
 }
 
-fn make(path: &std::path::Path, seconds: u64) {
+fn make(path: &std::path::Path, seconds: u64, threads: u32) {
     let mut random = fastrand::Rng::with_seed(20);
     let session = Session {
         host: "here".into(),
@@ -75,14 +80,14 @@ fn make(path: &std::path::Path, seconds: u64) {
     let stacks: Vec<StackIndex> = (0..STACKS).map(|number| table.intern(frames(number as u32))).collect();
     let mut recorder = Recorder::new(RATE_HZ);
     recorder.set_interpreters(0, [0].into_iter());
-    (0..THREADS).for_each(|number| recorder.set_thread(ThreadIndex(number), thread(number)));
-    let mut last: Vec<StackIndex> = (0..THREADS).map(|_| stacks[random.usize(0..STACKS)]).collect();
+    (0..threads).for_each(|number| recorder.set_thread(ThreadIndex(number), thread(number)));
+    let mut last: Vec<StackIndex> = (0..threads).map(|_| stacks[random.usize(0..STACKS)]).collect();
     let (mut holder, mut left, mut handovers) = (0_u32, 5, 0);
     for tick in 0..seconds * u64::from(RATE_HZ) {
         let at = Timestamp::from_nanos_since_start(tick * 1_000_000 + random.u64(0..1_000_000));
         left -= 1;
         if left == 0 {
-            (holder, left, handovers) = (random.u32(0..THREADS), random.u32(3..8), handovers + 1);
+            (holder, left, handovers) = (random.u32(0..BUSY.min(threads)), random.u32(3..8), handovers + 1);
         }
         last[holder as usize] = stacks[random.usize(0..STACKS)];
         let gil = GilSample {
@@ -90,16 +95,21 @@ fn make(path: &std::path::Path, seconds: u64) {
             switch_number: Some(handovers),
             switch_interval: Some(Duration::from_millis(5)),
         };
-        let threads: Vec<ThreadSample> = (0..THREADS)
+        let samples: Vec<ThreadSample> = (0..threads)
             .map(|thread| {
-                let state = if thread == holder { ThreadState::Hold } else { ThreadState::Wait { gil: 0 } };
+                let state = match thread {
+                    thread if thread == holder => ThreadState::Hold,
+                    thread if thread < BUSY => ThreadState::Wait { gil: 0 },
+                    thread if (tick + u64::from(thread) * 7) % 1000 == 0 => ThreadState::Wait { gil: 0 },
+                    _ => ThreadState::Blocked(Syscall::from_number(230)),
+                };
                 let cpu =
                     Duration::from_nanos(if thread == holder { random.u64(900_000..1_100_000) } else { 0 });
                 let times = TaskTimes { cpu, run_queue: Duration::ZERO };
                 ThreadSample { thread: ThreadIndex(thread), state, stack: last[thread as usize], times }
             })
             .collect();
-        recorder.add(at, 1, &[gil], &threads);
+        recorder.add(at, 1, &[gil], &samples);
         if tick % u64::from(RATE_HZ) == u64::from(RATE_HZ) - 1 {
             recorder.confirm(at, &[]);
             let counted = Counted { own_cpu: Duration::from_millis(30), ..Counted::default() };
