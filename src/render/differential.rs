@@ -52,16 +52,13 @@ pub(super) fn what(by: By) -> &'static str {
     }
 }
 
+/// One line of the picture's width.
 fn subtitle(before: &Recording, after: &Recording) -> String {
     let of = |recording: &Recording| {
         let (pid, start) = (recording.target.pid, heading::start(recording));
-        format!(
-            "{} · pid {pid} · {start}, {}",
-            heading::command(recording),
-            heading::duration(recording.duration)
-        )
+        format!("pid {pid}, {start}, {}", heading::duration(recording.duration))
     };
-    format!("{} → {} · width: after; red: more, blue: less", of(before), of(after))
+    format!("{} → {} · width: after · red: more, blue: less", of(before), of(after))
 }
 
 /// Microseconds a second of each folded stack.
