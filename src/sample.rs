@@ -34,6 +34,7 @@ impl Frame {
         let file = self.file.rsplit('/').next().unwrap_or(&self.file);
         match self.line {
             Some(line) => format!("{} at {file}:{line}", self.function),
+            None if self.file == self.function => self.function.to_string(),
             None => format!("{} in {file}", self.function),
         }
     }

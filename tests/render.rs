@@ -31,8 +31,7 @@ struct Recording {
 
 impl Recording {
     fn start(arguments: &[&str]) -> Self {
-        let mut child =
-            gilspy([&["record"], arguments].concat()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = gilspy([&["record"], arguments].concat()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut recording = Recording { child, lines };
         recording.wait_for("at 1000 Hz");
@@ -143,7 +142,11 @@ impl SmallDisk {
         let options = format!("size={size}");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(directory.path());
-        mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success()).then(|| SmallDisk(directory))
+        mount
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+            .then(|| SmallDisk(directory))
     }
 }
 
@@ -161,9 +164,10 @@ fn a_full_disk_ends_the_recording_and_what_was_written_is_kept() {
     };
     let fixture = Fixture::start(newest(), "demo.py", &[]);
     let svg = disk.0.path().join("x.svg");
-    let output = gilspy(["record", "--max-overhead", "99", "-o", svg.to_str().unwrap(), "-p", &fixture.pid()])
-        .output()
-        .unwrap();
+    let output =
+        gilspy(["record", "--max-overhead", "99", "-o", svg.to_str().unwrap(), "-p", &fixture.pid()])
+            .output()
+            .unwrap();
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let path = disk.0.path().join("x.gilspy");
@@ -230,12 +234,14 @@ fn threads_are_chosen_by_name_or_id() {
     let whole = rendered(&path, &[]);
     let tid = thread(&whole, "spinner-2")["tid"].to_string();
     let chosen = rendered(&path, &["--thread", "spinner-1", "--thread", &tid]);
-    let mut names: Vec<&str> = threads(&chosen).iter().map(|thread| thread["name"].as_str().unwrap()).collect();
+    let mut names: Vec<&str> =
+        threads(&chosen).iter().map(|thread| thread["name"].as_str().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(names, ["spinner-1", "spinner-2"]);
     assert_eq!(chosen["verdict"], whole["verdict"], "the process stays what it is");
     let raw = |by| {
-        let output = run(["render", path.to_str().unwrap(), "-f", "raw", "-o", "-", "--by", by, "--thread", &tid]);
+        let output =
+            run(["render", path.to_str().unwrap(), "-f", "raw", "-o", "-", "--by", by, "--thread", &tid]);
         unfold(&stdout(&output))
     };
     let ticks = |by| raw(by).iter().map(|(_, ticks)| ticks).sum::<u64>();
@@ -268,7 +274,9 @@ fn an_old_recording_gives_the_figures_it_always_gave() {
     for (place, wanted) in expected.as_object().unwrap() {
         let found = report.pointer(place).unwrap_or_else(|| panic!("no {place} in {report:#}"));
         match (found.as_f64(), wanted.as_f64()) {
-            (Some(found), Some(wanted)) => assert!((found - wanted).abs() < 1e-6, "{place}: {found}, {wanted}"),
+            (Some(found), Some(wanted)) => {
+                assert!((found - wanted).abs() < 1e-6, "{place}: {found}, {wanted}")
+            }
             _ => assert_eq!(found, wanted, "{place}"),
         }
     }

@@ -26,6 +26,8 @@ pub struct Slots {
 pub struct GilSlots {
     /// How many threads waited for it, on the average.
     pub waiters: Vec<f32>,
+    /// For what share of the slot somebody held it.
+    pub held: Vec<f32>,
     /// For what share of the slot its state could not be read.
     pub unknown: Vec<f32>,
     /// For what share of the slot there was none to hold.
@@ -70,7 +72,7 @@ impl Slots {
         let mut slots = Slots {
             seen: zeros(),
             gils: (recording.gils.iter())
-                .map(|_| GilSlots { waiters: zeros(), unknown: zeros(), disabled: zeros() })
+                .map(|_| GilSlots { waiters: zeros(), held: zeros(), unknown: zeros(), disabled: zeros() })
                 .collect(),
             lanes: (lanes.iter())
                 .map(|_| LaneSlots {
@@ -124,7 +126,8 @@ impl Slots {
             match run.holder {
                 Holder::Unknown => cuts.each(ticks, |slot, share| gil.unknown[slot] += share),
                 Holder::Disabled => cuts.each(ticks, |slot, share| gil.disabled[slot] += share),
-                Holder::Thread { .. } | Holder::Nobody => {}
+                Holder::Thread { .. } => cuts.each(ticks, |slot, share| gil.held[slot] += share),
+                Holder::Nobody => {}
             }
         }
     }

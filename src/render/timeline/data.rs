@@ -55,7 +55,7 @@ struct GilData {
     /// The number of its first lane, and how many it has.
     first: usize,
     lanes: usize,
-    /// Runs of slots: how many, waiters in parts, parts that are unknown, parts without a GIL, parts not seen.
+    /// Runs of slots: how many, waiters in parts, parts held by others, parts that are unknown, parts without a GIL, parts not seen.
     runs: Vec<i64>,
 }
 
@@ -150,9 +150,10 @@ fn parts(share: f32) -> i64 {
 }
 
 impl Section<'_> {
-    fn gil_slot(&self, slot: usize) -> [i64; 4] {
-        let unseen = self.unseen_at(slot);
-        [self.slots.waiters[slot], self.slots.unknown[slot], self.slots.disabled[slot], unseen].map(parts)
+    fn gil_slot(&self, slot: usize) -> [i64; 5] {
+        let slots = &self.slots;
+        let (others, unseen) = (self.others_at(slot), self.unseen_at(slot));
+        [slots.waiters[slot], others, slots.unknown[slot], slots.disabled[slot], unseen].map(parts)
     }
 }
 

@@ -167,6 +167,7 @@ impl<'a> Section<'a> {
                 let held = self.held(lane);
                 area(svg, &path, &lane.class, &format!("{}: held it {}", self.title(lane), percent(held)))?;
             }
+            area(svg, &stacked.add(&columns(&self.others())), "t9", "held by threads that are not shown")?;
             let unknown = stacked.add(&columns(&self.slots.unknown));
             area(svg, &unknown, "s6", "unknown: could not be read consistently")?;
             let off = stacked.add(&columns(&self.slots.disabled));
@@ -436,6 +437,20 @@ impl<'a> Section<'a> {
     pub(super) fn unseen_at(&self, slot: usize) -> f32 {
         let unseen = 1.0 - self.seen[slot];
         if unseen > 0.001 { unseen } else { 0.0 }
+    }
+
+    /// For what share of a slot a thread held the GIL that has no part in any lane.
+    pub(super) fn others_at(&self, slot: usize) -> f32 {
+        let shown = self.lanes.iter().map(|lane| {
+            let mix = &lane.slots.mixes[slot];
+            (mix[0] + mix[1]) * lane.threads.len() as f32
+        });
+        let others = self.slots.held[slot] - shown.sum::<f32>();
+        if others > 0.001 { others } else { 0.0 }
+    }
+
+    fn others(&self) -> Vec<f32> {
+        (0..self.seen.len()).map(|slot| self.others_at(slot)).collect()
     }
 
     /// Whether the legend has to name a state.

@@ -225,3 +225,13 @@ fn the_data_for_the_script_are_what_the_picture_shows() {
     let stack = &data["stacks"][runs[2].as_u64().unwrap() as usize];
     assert_eq!(data["frames"][stack[0].as_u64().unwrap() as usize], "spin_one\tapp/main.py:16");
 }
+
+#[test]
+fn a_holder_that_is_not_shown_does_not_look_like_nobody() {
+    let mut recording = fake::of_threads(&["HHHHBBBB", "BBBBHHHH"]);
+    recording.show_only(|thread, _| thread.0 == 0);
+    let svg = svg(&recording);
+    let classes: Vec<String> = areas(&svg, "strip", 0).into_iter().map(|(class, ..)| class).collect();
+    assert_eq!(classes, ["t0", "t9"]);
+    assert!(!words(&svg).iter().any(|word| word == "thread-2"));
+}

@@ -43,10 +43,10 @@
     return { ...lane, mix, stack };
   });
   const gils = data.gils.map((gil, number) => {
-    const [waiters, unknown, off, unseen] = spread(gil.runs, 4, Array(4).fill(Int32Array));
+    const [waiters, others, unknown, off, unseen] = spread(gil.runs, 5, Array(5).fill(Int32Array));
     const own = lanes.slice(gil.first, gil.first + gil.lanes);
     const holds = data.holds.filter(([of]) => of === number);
-    return { ...gil, waiters, unknown, off, unseen, own, holds };
+    return { ...gil, waiters, others, unknown, off, unseen, own, holds };
   });
   const shareOf = (lane, state) => (slot) => data.mixes[lane.mix[slot]][state] / parts;
 
@@ -105,7 +105,7 @@
   const drawStrip = (gil) => {
     const add = stacked(data.strip);
     const held = (lane) => (slot) => (shareOf(lane, 0)(slot) + shareOf(lane, 1)(slot)) * lane.threads;
-    const rest = [["unknown", "s6"], ["off", "off"], ["unseen", "unseen"]];
+    const rest = [["others", "t9"], ["unknown", "s6"], ["off", "off"], ["unseen", "unseen"]];
     return [
       ...gil.own.flatMap((lane) => area(add(means(held(lane))), lane.class)),
       ...rest.flatMap(([name, className]) => area(add(means((slot) => gil[name][slot] / parts)), className)),
