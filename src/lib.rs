@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! pid ─► target ─► cpython ─► sampler ─► recording ─► analysis ─► render
-//!        (OS side)  (interpreter) (one tick)  (model)    (numbers)   (pictures, files)
+//!        (OS side)  (interpreter) (one tick)  (file)     (numbers)   (pictures, files)
 //! ```
 //!
 //! Dependencies point only to the left: [`render`] never reads a process, `cpython` opens no file,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use tempfile::NamedTempFile;
 
+use super::print_error;
 use crate::analysis::{Analysed, By};
 use crate::cli::Format;
 use crate::render;
@@ -129,8 +130,8 @@ impl Outputs {
         SnapshotNames { by: self.by, base: base_name(pid, start), names: names.collect() }
     }
 
-    /// Writes everything, and answers what was written where.
-    pub(super) fn write(self, processes: &[Analysed<'_>]) -> Result<Vec<(Format, PathBuf)>> {
+    /// Writes everything, as far as that can be done, and says what was written where.
+    pub(super) fn write(self, processes: &[Analysed<'_>]) -> Result<()> {
         let first = processes.first().map(|first| (first.recording.target.pid, first.recording.start));
         let (pid, start) = first.unwrap_or((Pid::new(0), jiff::Timestamp::now()));
         let base = base_name(pid, start);
@@ -138,21 +139,37 @@ impl Outputs {
             let path = output.name.path(output.format, &base, None);
             output.write(processes, self.by, path)
         };
-        self.pictures.into_iter().map(write).collect()
+        announce("", self.pictures.into_iter().map(write))
     }
 }
 
 impl SnapshotNames {
-    /// Writes them, with a number in their names, and answers where.
-    pub(super) fn write(&self, number: u32, processes: &[Analysed<'_>]) -> Result<Vec<(Format, PathBuf)>> {
-        let files = self.names.iter().filter(|(_, name)| name.is_file());
+    /// Writes them, with a number in their names, and says where.
+    pub(super) fn write(&self, number: u32, processes: &[Analysed<'_>]) -> Result<()> {
+        let files: Vec<_> = self.names.iter().filter(|(_, name)| name.is_file()).collect();
+        if files.is_empty() {
+            return Err(anyhow!("what is written at the end is no file that another could stand beside"));
+        }
         let write = |(format, name): &(Format, Name)| {
             let path = name.path(*format, &self.base, Some(number));
             let output = Output::open((*format, Name::Given(path.clone())))?;
             output.write(processes, self.by, path)
         };
-        files.map(write).collect()
+        announce(&format!("gilspy: snapshot {number}: "), files.into_iter().map(write))
     }
+}
+
+/// Says what was written where. The first thing that was not is the error; others are said too.
+fn announce(before: &str, written: impl Iterator<Item = Result<(Format, PathBuf)>>) -> Result<()> {
+    let mut all = Ok(());
+    for written in written {
+        match (written, &all) {
+            (Ok((format, path)), _) => eprintln!("{before}{:<12} {}", format.title(), path.display()),
+            (Err(error), Ok(())) => all = Err(error),
+            (Err(error), Err(_)) => print_error(&error),
+        }
+    }
+    all
 }
 
 /// The pictures that are written where no format is asked for.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::attach::{Attached, attach, pauser};
 use super::launch::{Launched, Start, exit_code};
 use super::output::{Outputs, RecordingFile};
+use super::print_error;
 use super::progress::Progress;
 use super::snapshots::Snapshots;
 use super::stop::{OnSignal, Stop, watch};
@@ -352,15 +353,15 @@ impl Recorded {
             anstream::eprint!("{}", summary::text(process.recording, &process.analysis, Style::new().bold()));
         }
         let written = outputs.write(&processes);
-        for (format, path) in written.iter().flatten() {
-            eprintln!("{:<12} {}", format.title(), path.display());
-        }
         if let Some(path) = &self.path {
             eprintln!("{:<12} {}", Format::Recording.title(), path.display());
         }
         match self.failure {
-            Some(failure) => Err(failure),
-            None => written.map(drop),
+            Some(failure) => {
+                written.unwrap_or_else(|error| print_error(&error));
+                Err(failure)
+            }
+            None => written,
         }
     }
 }

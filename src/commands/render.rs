@@ -22,14 +22,16 @@ pub(super) fn run(args: &RenderArgs) -> Result<u8> {
         .map(Analysed::of)
         .collect::<Result<Vec<_>, _>>()
         .with_context(recordings::cannot_read(&args.recording))?;
-    for (format, path) in outputs.write(&analysed)? {
-        eprintln!("{:<12} {}", format.title(), path.display());
-    }
+    outputs.write(&analysed)?;
     Ok(0)
 }
 
 /// The part of it, and the threads, that are asked for.
 fn narrow(recording: Recording, args: &RenderArgs) -> Result<Recording> {
+    let is_narrowed = args.from.is_some() || args.to.is_some() || !args.threads.is_empty();
+    if is_narrowed && args.format == Some(Format::Recording) {
+        return Err(anyhow!("a part of a recording cannot be written as a recording"));
+    }
     let mut recording = match (args.from, args.to) {
         (None, None) => recording,
         (from, to) => {
@@ -40,9 +42,6 @@ fn narrow(recording: Recording, args: &RenderArgs) -> Result<Recording> {
                     "there is nothing of the recording in that time\n\
                      it lasts {seconds:.3} s; --from has to be less than that, and less than --to"
                 ));
-            }
-            if args.format == Some(Format::Recording) {
-                return Err(anyhow!("a part of a recording cannot be written as a recording"));
             }
             recording.cut(from..to)?
         }

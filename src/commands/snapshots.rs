@@ -59,8 +59,5 @@ fn draw(source: &Source, names: &SnapshotNames, number: u32) -> Result<()> {
     let mut recordings = read(source)?;
     recordings.iter_mut().for_each(|recording| recording.ending = Ending::StillRecording);
     let analysed = recordings.iter().map(Analysed::of).collect::<Result<Vec<_>, _>>()?;
-    for (format, path) in names.write(number, &analysed)? {
-        eprintln!("gilspy: snapshot {number}: {:<12} {}", format.title(), path.display());
-    }
-    Ok(())
+    names.write(number, &analysed)
 }

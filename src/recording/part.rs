@@ -14,6 +14,11 @@ pub(super) const MOST_THREADS: usize = 1 << 20;
 /// GILs of one process at most; CPython makes no process that has as many interpreters.
 pub(super) const MOST_GILS: usize = 4096;
 
+/// Ticks of a part times its GILs at most, and threads of a process times its GILs: what is computed of a part takes some
+/// 20 bytes of memory for each.
+const MOST_TICKS_OF_GILS: usize = 1 << 25;
+const MOST_THREADS_OF_GILS: usize = 1 << 26;
+
 /// What has come since the part before.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Part {
@@ -101,7 +106,9 @@ impl Part {
         let is_stack = |stack: StackIndex| stack.place().is_none_or(|place| (place as usize) < stacks);
         let is_thread = |thread: ThreadIndex| (thread.0 as usize) < threads;
         let all = |holds: bool, wrong: &'static str| if holds { Ok(()) } else { Err(wrong) };
-        all(self.gils.len() <= MOST_GILS, "too many GILs")?;
+        let gils = self.gils.len();
+        all(gils <= MOST_GILS && threads * gils <= MOST_THREADS_OF_GILS, "too many GILs")?;
+        all(ticks.saturating_mul(gils.max(1)) <= MOST_TICKS_OF_GILS, "too many ticks at once")?;
         for gil in &self.gils {
             all(gil.runs.ticks().end <= ticks, "a GIL was seen at a tick that there is none")?;
             for (_, run) in gil.runs.iter() {
