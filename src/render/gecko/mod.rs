@@ -32,6 +32,9 @@ const VERSION: u32 = 55;
 /// what lies outside.
 const LONGEST_PIECE: u64 = 100_000_000;
 
+/// Pieces of a slice at most: enough for a day.
+const MOST_PIECES: u64 = 1_000_000;
+
 /// Name and colour of each category. The first one is for what has none.
 const CATEGORIES: [(&str, &str); 8] = [
     ("Other", "grey"),
@@ -247,7 +250,7 @@ impl<'a> Process<'a> {
 /// The samples that stand for a slice: when, and for how long.
 fn pieces(slice: Range<u64>, period: u64) -> impl Iterator<Item = (u64, u64)> {
     let nanos = slice.end - slice.start;
-    let count = nanos.div_ceil(LONGEST_PIECE.max(period));
+    let count = nanos.div_ceil(LONGEST_PIECE.max(period)).min(MOST_PIECES);
     (0..count).flat_map(move |place| {
         let edge =
             |place: u64| slice.start + (u128::from(nanos) * u128::from(place) / u128::from(count)) as u64;
