@@ -41,7 +41,7 @@ fn main() {
         began.elapsed().as_secs_f64()
     );
     println!("\n| `gilspy render -f` | MB | seconds | largest memory so far, MB |\n|---|---:|---:|---:|");
-    for format in ["json", "flamegraph", "timeline"] {
+    for format in ["json", "flamegraph", "timeline", "pprof", "chrometrace", "speedscope", "gecko"] {
         let (began, picture) = (Instant::now(), directory.path().join(format));
         let status = Command::new(env!("CARGO_BIN_EXE_gilspy"))
             .arg("render")

@@ -1,6 +1,7 @@
 //! Stack charts: rows of slices inside each other, each from a beginning to an end. What the exports that show moments
 //! draw a lane as.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use anyhow::Result;
@@ -106,14 +107,14 @@ impl<'a> Element<'a> {
     }
 
     /// What to call it, made harmless.
-    pub(super) fn name(&self, recording: &Recording) -> String {
+    pub(super) fn name(&self, recording: &Recording) -> Cow<'a, str> {
         match self {
-            Element::State(state) => state.name().to_owned(),
-            Element::Thread(thread) => thread_title(recording, *thread),
-            Element::Frame(frame) => visible(&frame.function).into_owned(),
-            Element::StackUnknown => "<stack unknown>".to_owned(),
-            Element::Unknown => "unknown".to_owned(),
-            Element::NotSeen => "not seen".to_owned(),
+            Element::State(state) => Cow::Borrowed(state.name()),
+            Element::Thread(thread) => Cow::Owned(thread_title(recording, *thread)),
+            Element::Frame(frame) => visible(&frame.function),
+            Element::StackUnknown => Cow::Borrowed("<stack unknown>"),
+            Element::Unknown => Cow::Borrowed("unknown"),
+            Element::NotSeen => Cow::Borrowed("not seen"),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Written as it is read: memory does not grow with the recording's length. Moments are microseconds since the
 //! recording's start. The format is described in Google's document "Trace Event Format".
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::Write;
 use std::ops::Range;
@@ -56,15 +57,15 @@ fn about(processes: &[Analysed<'_>]) -> Value {
 
 /// An event of the format.
 #[derive(Serialize)]
-struct Event<'a> {
+struct Event<'a, A> {
     ph: &'static str,
     pid: i32,
     tid: i64,
     ts: f64,
     name: &'a str,
     cat: &'static str,
-    #[serde(skip_serializing_if = "Value::is_null")]
-    args: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<A>,
 }
 
 /// The list of events.
@@ -189,8 +190,8 @@ impl<'a, W: Write> Process<'a, '_, W> {
     fn edge(&mut self, tid: i64, edge: Edge, at: u64, element: &Element<'a>) -> Result<()> {
         let name = element.name(self.recording);
         match edge {
-            Edge::Begin => self.event("B", tid, at, &name, details(element)),
-            Edge::End => self.event("E", tid, at, &name, Value::Null),
+            Edge::Begin => self.event("B", tid, at, &name, Details::of(element)),
+            Edge::End => self.event("E", tid, at, &name, None::<Details<'_>>),
         }
     }
 
@@ -200,27 +201,41 @@ impl<'a, W: Write> Process<'a, '_, W> {
             return Ok(());
         }
         let name = format!("threads waiting for the {}", gil_title(self.recording, gil));
-        self.event("C", 0, at, &name, json!({ "threads": threads }))
+        self.event("C", 0, at, &name, Some(json!({ "threads": threads })))
     }
 
     fn describe(&mut self, tid: i64, name: &str, args: Value) -> Result<()> {
-        self.event("M", tid, 0, name, args)
+        self.event("M", tid, 0, name, Some(args))
     }
 
-    fn event(&mut self, ph: &'static str, tid: i64, at: u64, name: &str, args: Value) -> Result<()> {
+    fn event(
+        &mut self,
+        ph: &'static str,
+        tid: i64,
+        at: u64,
+        name: &str,
+        args: Option<impl Serialize>,
+    ) -> Result<()> {
         let pid = self.recording.target.pid.raw();
         self.events.add(&Event { ph, pid, tid, ts: at as f64 / 1000.0, name, cat: "gilspy", args })
     }
 }
 
-fn details(element: &Element<'_>) -> Value {
-    match element {
-        Element::State(state) => match state.syscall() {
-            Some(syscall) => json!({ "syscall": syscall.name() }),
-            None => Value::Null,
-        },
-        Element::Frame(frame) => json!({ "file": visible(&frame.file), "line": frame.line }),
-        _ => Value::Null,
+/// What is told of a slice besides its name.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Details<'a> {
+    State { syscall: Cow<'static, str> },
+    Frame { file: Cow<'a, str>, line: Option<u32> },
+}
+
+impl<'a> Details<'a> {
+    fn of(element: &Element<'a>) -> Option<Self> {
+        match element {
+            Element::State(state) => Some(Details::State { syscall: state.syscall()?.name() }),
+            Element::Frame(frame) => Some(Details::Frame { file: visible(&frame.file), line: frame.line }),
+            _ => None,
+        }
     }
 }
 

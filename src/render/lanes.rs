@@ -122,7 +122,8 @@ impl Open<'_> {
 
     fn spans(&self, stretch: &Stretch, ticks: Range<usize>) -> Vec<Range<u64>> {
         let spans = stretch.times.spans(ticks);
-        spans.map(|span| span.start + self.offset..span.end + self.offset).collect()
+        let moved = |at: u64| at.saturating_add(self.offset);
+        spans.map(|span| moved(span.start)..moved(span.end)).collect()
     }
 
     fn finish(self, lanes: &mut impl Lanes) -> Result<()> {

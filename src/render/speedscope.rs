@@ -132,7 +132,7 @@ impl<'a> Process<'a, '_> {
         if let Some(&place) = self.known.get(&element) {
             return place;
         }
-        let name = element.name(self.recording);
+        let name = element.name(self.recording).into_owned();
         let new = match element {
             Element::Frame(frame) => {
                 FrameName { name, file: Some(visible(&frame.file).into_owned()), line: frame.line }

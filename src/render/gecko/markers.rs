@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::tables::{Markers, Names};
+use super::tables::{Details, Markers, Names};
 use crate::recording::{Holder, Recording, StackIndex, ThreadIndex, ThreadRun, ThreadState};
 use crate::render::chart::thread_title;
 use crate::render::lanes::Slice;
@@ -23,7 +23,7 @@ const UNKNOWN_CATEGORY: usize = 7;
 /// What the details of markers are called, and where they are shown.
 pub(super) fn schemas() -> Value {
     let display = ["marker-chart", "marker-table", "timeline-overview"];
-    let field = |key: &str, label: &str| json!({ "key": key, "label": label, "format": "string", "searchable": true });
+    let field = |key: &str, label: &str| json!({ "key": key, "label": label, "format": "unique-string", "searchable": true });
     json!([
         {
             "name": HELD,
@@ -62,7 +62,7 @@ pub(super) fn of_gil(recording: &Recording, slices: &[Slice<Holder>], names: &mu
             Some(thread) => (thread_title(recording, thread), HOLD_CATEGORY),
             None => ("unknown".to_owned(), UNKNOWN_CATEGORY),
         };
-        let data = json!({ "type": HELD, "function": function(recording, stack) });
+        let data = Details::Held { function: names.string(&function(recording, stack)) };
         markers.add(hold.time.start, hold.time.end, names.string(&name), category, data);
     }
     markers
@@ -83,9 +83,9 @@ pub(super) fn of_thread(
     }) {
         let (category, data) = if interval.what == HELD {
             let stack = longest(slices, &interval.time, |run| Some(run.stack));
-            (HOLD_CATEGORY, json!({ "type": HELD, "function": function(recording, stack) }))
+            (HOLD_CATEGORY, Details::Held { function: names.string(&function(recording, stack)) })
         } else {
-            (WAIT_CATEGORY, wait(recording, holders, &interval.time))
+            (WAIT_CATEGORY, wait(recording, holders, &interval.time, names))
         };
         markers.add(interval.time.start, interval.time.end, names.string(interval.what), category, data);
     }
@@ -93,7 +93,7 @@ pub(super) fn of_thread(
 }
 
 /// Who held the GIL for most of the time that a thread waited, and in which call mostly.
-fn wait(recording: &Recording, holders: &[Slice<Holder>], time: &Range<u64>) -> Value {
+fn wait(recording: &Recording, holders: &[Slice<Holder>], time: &Range<u64>, names: &mut Names) -> Details {
     let held = |holder| match holder {
         Holder::Thread { thread, stack } => Some((thread, stack)),
         _ => None,
@@ -102,11 +102,8 @@ fn wait(recording: &Recording, holders: &[Slice<Holder>], time: &Range<u64>) -> 
     let stack = longest(holders, time, |holder| {
         held(holder).filter(|(of, _)| Some(*of) == thread).map(|(_, stack)| stack)
     });
-    json!({
-        "type": WAIT,
-        "holder": thread.map_or_else(|| "not known".to_owned(), |thread| thread_title(recording, thread)),
-        "function": function(recording, stack),
-    })
+    let holder = thread.map_or_else(|| "not known".to_owned(), |thread| thread_title(recording, thread));
+    Details::Wait { holder: names.string(&holder), function: names.string(&function(recording, stack)) }
 }
 
 /// The innermost call of a stack.

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::recording::Recording;
 use crate::render::chart::Element;
@@ -77,12 +76,24 @@ pub(super) struct Markers {
     phase: Vec<u8>,
     start_time: Vec<f64>,
     end_time: Vec<f64>,
-    data: Vec<Value>,
+    data: Vec<Details>,
+}
+
+/// What is told of a marker; texts by their places.
+#[derive(Serialize)]
+#[serde(tag = "type")]
+pub(super) enum Details {
+    /// A thread held a GIL, for the longest in this call.
+    #[serde(rename = "GIL held")]
+    Held { function: usize },
+    /// A thread waited for a GIL, for the longest behind this one, which was in this call.
+    #[serde(rename = "GIL wait")]
+    Wait { holder: usize, function: usize },
 }
 
 impl Markers {
     /// Adds one from some moment to another, in nanoseconds.
-    pub(super) fn add(&mut self, start: u64, end: u64, name: usize, category: usize, data: Value) {
+    pub(super) fn add(&mut self, start: u64, end: u64, name: usize, category: usize, data: Details) {
         const INTERVAL: u8 = 1;
         self.length += 1;
         self.category.push(category);
