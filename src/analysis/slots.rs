@@ -90,31 +90,27 @@ impl Slots {
             for (gil, runs) in stretch.gils.iter().enumerate() {
                 slots.add_gil(gil, runs, &cuts);
             }
+            let mut add = |thread: ThreadIndex, ticks, state, stack| {
+                if let Some(lane) = lane_of.get(thread.0 as usize).copied().flatten() {
+                    let part = 1.0 / lanes[lane].len() as f32;
+                    slots.lanes[lane].add(&mut most[lane], &cuts, ticks, (state, stack), part);
+                }
+            };
+            if !recording.sees_all_threads {
+                for (ticks, run) in stretch.gils.iter().flat_map(Runs::iter) {
+                    if let Holder::Thread { thread, stack } = run.holder {
+                        add(thread, ticks, ThreadState::Hold, stack);
+                    }
+                }
+                continue;
+            }
             for (thread, track) in stretch.threads.iter().enumerate() {
                 for (ticks, run) in track.runs.iter() {
+                    add(ThreadIndex(thread as u32), ticks.clone(), run.state, run.stack);
                     if let ThreadState::Wait { gil } = run.state
                         && let Some(gil) = slots.gils.get_mut(usize::from(gil))
                     {
-                        cuts.each(ticks.clone(), |slot, share| gil.waiters[slot] += share);
-                    }
-                    let Some(lane) = lane_of.get(thread).copied().flatten() else { continue };
-                    let part = 1.0 / lanes[lane].len() as f32;
-                    slots.lanes[lane].add(&mut most[lane], &cuts, ticks, (run.state, run.stack), part);
-                }
-            }
-            if !recording.sees_all_threads {
-                for (ticks, run) in stretch.gils.iter().flat_map(Runs::iter) {
-                    if let Holder::Thread { thread, stack } = run.holder
-                        && let Some(lane) = lane_of.get(thread.0 as usize).copied().flatten()
-                    {
-                        let part = 1.0 / lanes[lane].len() as f32;
-                        slots.lanes[lane].add(
-                            &mut most[lane],
-                            &cuts,
-                            ticks,
-                            (ThreadState::Hold, stack),
-                            part,
-                        );
+                        cuts.each(ticks, |slot, share| gil.waiters[slot] += share);
                     }
                 }
             }
