@@ -25,7 +25,7 @@ pub(super) fn run(args: &RenderArgs) -> Result<u8> {
     let recordings: Vec<Recording> =
         recordings.into_iter().map(|recording| narrow(recording, args)).collect::<Result<_>>()?;
     is_shown(&recordings, args)?;
-    let outputs = Outputs::of_recording(&args.recording, args.output.as_deref(), args.format, args.by)?;
+    let outputs = Outputs::of_recording(&args.recording, args.output.as_deref(), args.format, &args.stacks)?;
     let analysed =
         recordings.iter().map(Analysed::of).collect::<Result<Vec<_>, _>>().with_context(cannot_read)?;
     for (format, path) in outputs.write(&analysed)? {

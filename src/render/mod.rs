@@ -4,9 +4,12 @@ pub mod dump;
 pub mod flamegraph;
 pub mod folded;
 mod heading;
+pub mod html;
 pub mod report;
+mod stacks;
 pub mod summary;
 mod svg;
 pub mod timeline;
 
 pub use crate::text;
+pub use stacks::StackOptions;
