@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValue;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::analysis::By;
@@ -19,6 +20,24 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Refuses what the definitions alone cannot.
+    ///
+    /// # Errors
+    /// When options contradict each other.
+    pub fn checked(self) -> Result<Self, clap::Error> {
+        match &self.command {
+            Command::Record(args) if args.gil && args.stacks.by() != By::Hold => {
+                let by = args.stacks.by().name();
+                let message =
+                    format!("--gil looks only at who holds the GIL, which tells nothing for --by {by}");
+                Err(Cli::command().error(ErrorKind::ArgumentConflict, message))
+            }
+            _ => Ok(self),
+        }
+    }
 }
 
 /// The subcommands.
@@ -90,13 +109,57 @@ pub struct RecordArgs {
     #[arg(short, long, value_name = "FORMAT", value_enum)]
     pub format: Option<Format>,
 
-    /// Whose time flame graph and folded stacks show
-    #[arg(long, value_name = "TIME", value_enum, default_value_t, conflicts_with = "gil")]
-    pub by: By,
+    /// What flame graphs and folded stacks show.
+    #[command(flatten)]
+    pub stacks: StackArgs,
 
     /// The program to start and record, with its arguments
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "pid")]
     pub command: Vec<String>,
+}
+
+/// What flame graphs and folded stacks show.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Flame graphs and folded stacks")]
+pub struct StackArgs {
+    /// Whose time they show
+    #[arg(long, value_name = "TIME", value_enum, default_value_t)]
+    pub by: By,
+
+    /// All time of all threads, as --by wall
+    #[arg(short, long, conflicts_with = "by")]
+    pub idle: bool,
+
+    /// Each thread on its own; this is the default
+    #[arg(short = 't', long = "threads", conflicts_with = "merge_threads")]
+    pub each_thread: bool,
+
+    /// All threads together
+    #[arg(long)]
+    pub merge_threads: bool,
+
+    /// From the innermost call outward
+    #[arg(long)]
+    pub reverse: bool,
+
+    /// All calls of a function together, whatever line they were at
+    #[arg(short = 'F', long)]
+    pub function: bool,
+
+    /// Show no line numbers; the same as --function
+    #[arg(long)]
+    pub nolineno: bool,
+
+    /// Show whole paths, rather than their last two parts
+    #[arg(long)]
+    pub full_filenames: bool,
+}
+
+impl StackArgs {
+    /// What counts as time.
+    pub fn by(&self) -> By {
+        if self.idle { By::Wall } else { self.by }
+    }
 }
 
 /// What `dump` takes.
@@ -140,9 +203,9 @@ pub struct RenderArgs {
     #[arg(short, long, value_name = "FORMAT", value_enum)]
     pub format: Option<Format>,
 
-    /// Whose time flame graph and folded stacks show
-    #[arg(long, value_name = "TIME", value_enum, default_value_t)]
-    pub by: By,
+    /// What flame graphs and folded stacks show.
+    #[command(flatten)]
+    pub stacks: StackArgs,
 
     /// Leave out what was before so many seconds since the start
     #[arg(long, value_name = "SECONDS", value_parser = parse_moment)]
@@ -222,10 +285,12 @@ pub struct Pausing {
 /// What a recording can be written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Flame graph of the code that held the GIL (SVG)
+    /// Flame graph of the code that held the GIL, or of what --by says (SVG)
     Flamegraph,
     /// Who held the GIL when, a lane a thread (SVG)
     Timeline,
+    /// For incident reviews: everything on one page (HTML)
+    Html,
     /// Folded stacks, for other flame graph tools
     Raw,
     /// What every thread did and who held the GIL when, for Perfetto (Trace Event Format)
@@ -248,6 +313,7 @@ impl Format {
         match self {
             Format::Flamegraph => "flame graph",
             Format::Timeline => "timeline",
+            Format::Html => "report",
             Format::Raw => "raw",
             Format::Chrometrace => "chrometrace",
             Format::Speedscope => "speedscope",
@@ -263,6 +329,7 @@ impl Format {
         match self {
             Format::Flamegraph => "svg",
             Format::Timeline => "timeline.svg",
+            Format::Html => "html",
             Format::Raw => "raw.txt",
             Format::Chrometrace => "trace.json",
             Format::Speedscope => "speedscope.json",
@@ -276,7 +343,7 @@ impl Format {
 
 impl ValueEnum for By {
     fn value_variants<'a>() -> &'a [Self] {
-        &[By::Hold, By::Wait, By::Blame, By::Cpu, By::Wall]
+        &By::ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -322,7 +389,6 @@ mod tests {
 
     #[test]
     fn the_definitions_are_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 
@@ -340,6 +406,27 @@ mod tests {
         assert!(Cli::try_parse_from(["gilspy", "record", "-p", "1", "--", "x"]).is_err());
         assert!(Cli::try_parse_from(["gilspy", "record", "-p", "0"]).is_err());
         assert!(Cli::try_parse_from(["gilspy", "record", "-p", "1", "-d", "nan"]).is_err());
+    }
+
+    #[test]
+    fn what_py_spy_users_type_for_flame_graphs_is_taken() {
+        let parse = |options: &[&str]| {
+            Cli::try_parse_from([&["gilspy", "record", "-p", "1"], options].concat()).and_then(Cli::checked)
+        };
+        for (options, by) in [
+            (["-t", "-F", "--nolineno", "--full-filenames"].as_slice(), By::Hold),
+            (&["-i"], By::Wall),
+            (&["--by", "blame", "--merge-threads"], By::Blame),
+            (&["-g", "--by", "hold"], By::Hold),
+        ] {
+            let Ok(Cli { command: Command::Record(record) }) = parse(options) else { panic!("{options:?}") };
+            assert_eq!(record.stacks.by(), by);
+        }
+        for options in
+            [&["-g", "-i"], ["-g", "--by=wait"].as_slice(), &["-t", "--merge-threads"], &["-i", "--by=cpu"]]
+        {
+            assert!(parse(options).is_err(), "{options:?}");
+        }
     }
 
     #[test]

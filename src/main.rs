@@ -7,7 +7,11 @@ use gilspy::cli::Cli;
 use gilspy::commands;
 
 fn main() -> ExitCode {
-    match commands::run(Cli::parse()) {
+    let cli = match Cli::parse().checked() {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match commands::run(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             commands::print_error(&error);

@@ -33,8 +33,8 @@ pub fn shorten(text: &str, characters: usize) -> String {
 /// A length of time: `1.5 ms`, `250 ms`, `10.0 s`.
 pub fn seconds(seconds: f64) -> String {
     match () {
-        () if seconds < 0.01 => format!("{:.1} ms", seconds * 1000.0),
-        () if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
+        () if seconds < 0.009_95 => format!("{:.1} ms", seconds * 1000.0),
+        () if seconds < 0.999_5 => format!("{:.0} ms", seconds * 1000.0),
         () => format!("{seconds:.1} s"),
     }
 }
@@ -60,6 +60,7 @@ mod tests {
     #[test]
     fn lengths_of_time_have_the_unit_that_fits() {
         assert_eq!([0.0015, 0.25, 10.0].map(seconds), ["1.5 ms", "250 ms", "10.0 s"]);
+        assert_eq!([0.009_99, 0.9999].map(seconds), ["10 ms", "1.0 s"]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use gilspy::analysis::{Analysed, By};
 use gilspy::recording::{Source, read};
-use gilspy::render::{flamegraph, timeline};
+use gilspy::render::flamegraph::Place;
+use gilspy::render::{StackOptions, flamegraph, timeline};
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree};
 
@@ -67,7 +68,8 @@ fn pictures(name: &str, kinds: &[(&str, By)]) {
     hold_against(&format!("{name}.timeline"), &svg);
     for (kind, by) in kinds {
         let mut svg = Vec::new();
-        flamegraph::write(&processes, *by, &mut svg).unwrap();
+        let stacks = StackOptions { by: *by, ..StackOptions::default() };
+        flamegraph::write(&processes, stacks, Place::Window, &mut svg).unwrap();
         hold_against(&format!("{name}.{kind}"), &svg);
     }
 }

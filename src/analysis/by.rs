@@ -22,6 +22,22 @@ pub enum By {
     Wall,
 }
 
+impl By {
+    /// All kinds.
+    pub const ALL: [By; 5] = [By::Hold, By::Wait, By::Blame, By::Cpu, By::Wall];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            By::Hold => "hold",
+            By::Wait => "wait",
+            By::Blame => "blame",
+            By::Cpu => "cpu",
+            By::Wall => "wall",
+        }
+    }
+}
+
 /// What was seen of one stack of one thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StackTime {

@@ -11,14 +11,15 @@ use anyhow::{Context, Result, anyhow};
 use tempfile::NamedTempFile;
 
 use super::print_error;
-use crate::analysis::{Analysed, By};
-use crate::cli::Format;
-use crate::render;
+use crate::analysis::Analysed;
+use crate::cli::{Format, StackArgs};
+use crate::render::flamegraph::Place;
+use crate::render::{self, StackOptions};
 use crate::units::Pid;
 
 /// The files of one recording.
 pub(super) struct Outputs {
-    by: By,
+    stacks: StackOptions,
     pictures: Vec<Output>,
     recording: Option<Output>,
 }
@@ -51,7 +52,7 @@ enum Sink {
 /// The pictures of what is recorded so far, written on request.
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotNames {
-    by: By,
+    stacks: StackOptions,
     base: String,
     names: Vec<(Format, Name)>,
 }
@@ -66,7 +67,7 @@ pub(super) struct RecordingFile {
 
 impl Outputs {
     /// Opens what `record` is asked for: the pictures and the recording, or one format.
-    pub(super) fn open(output: Option<&Path>, format: Option<Format>, by: By) -> Result<Self> {
+    pub(super) fn open(output: Option<&Path>, format: Option<Format>, stacks: &StackArgs) -> Result<Self> {
         let (pictures, recording) = match (output, format) {
             (Some(path), None) => {
                 (pictures_of(path), Some(Name::Given(beside(path, Format::Recording.extension()))))
@@ -84,7 +85,7 @@ impl Outputs {
         };
         let pictures = open_all(pictures)?;
         let recording = recording.map(|name| Output::open((Format::Recording, name))).transpose()?;
-        Ok(Outputs { by, pictures, recording })
+        Ok(Outputs { stacks: options(stacks), pictures, recording })
     }
 
     /// Opens what `render` is asked for of the recording at some path.
@@ -92,7 +93,7 @@ impl Outputs {
         recording: &Path,
         output: Option<&Path>,
         format: Option<Format>,
-        by: By,
+        stacks: &StackArgs,
     ) -> Result<Self> {
         let names = match (output, format) {
             (Some(path), Some(format)) => vec![(format, Name::given(path))],
@@ -101,7 +102,7 @@ impl Outputs {
                 pictures_of(output.unwrap_or(&beside(recording, Format::Flamegraph.extension())))
             }
         };
-        Ok(Outputs { by, pictures: open_all(names)?, recording: None })
+        Ok(Outputs { stacks: options(stacks), pictures: open_all(names)?, recording: None })
     }
 
     /// Opens the file of one picture.
@@ -127,7 +128,7 @@ impl Outputs {
     /// What pictures of what is recorded so far are called.
     pub(super) fn snapshots(&self, pid: Pid, start: jiff::Timestamp) -> SnapshotNames {
         let names = self.pictures.iter().map(|output| (output.format, output.name.clone()));
-        SnapshotNames { by: self.by, base: base_name(pid, start), names: names.collect() }
+        SnapshotNames { stacks: self.stacks, base: base_name(pid, start), names: names.collect() }
     }
 
     /// Writes everything, as far as that can be done, and says what was written where.
@@ -137,7 +138,7 @@ impl Outputs {
         let base = base_name(pid, start);
         let write = |output: Output| {
             let path = output.name.path(output.format, &base, None);
-            output.write(processes, self.by, path)
+            output.write(processes, self.stacks, path)
         };
         announce("", self.pictures.into_iter().map(write))
     }
@@ -153,7 +154,7 @@ impl SnapshotNames {
         let write = |(format, name): &(Format, Name)| {
             let path = name.path(*format, &self.base, Some(number));
             let output = Output::open((*format, Name::Given(path.clone())))?;
-            output.write(processes, self.by, path)
+            output.write(processes, self.stacks, path)
         };
         announce(&format!("gilspy: snapshot {number}: "), files.into_iter().map(write))
     }
@@ -235,9 +236,14 @@ impl Output {
         Ok(path)
     }
 
-    fn write(self, processes: &[Analysed<'_>], by: By, path: PathBuf) -> Result<(Format, PathBuf)> {
+    fn write(
+        self,
+        processes: &[Analysed<'_>],
+        stacks: StackOptions,
+        path: PathBuf,
+    ) -> Result<(Format, PathBuf)> {
         let format = self.format;
-        self.put(&path, |writer| write_format(format, processes, by, writer))?;
+        self.put(&path, |writer| write_format(format, processes, stacks, writer))?;
         Ok((format, path))
     }
 
@@ -255,11 +261,28 @@ impl Output {
     }
 }
 
-fn write_format(format: Format, processes: &[Analysed<'_>], by: By, writer: &mut impl Write) -> Result<()> {
+/// What the command line asks for, for those who draw.
+fn options(stacks: &StackArgs) -> StackOptions {
+    StackOptions {
+        by: stacks.by(),
+        merge_threads: stacks.merge_threads,
+        merge_lines: stacks.function || stacks.nolineno,
+        full_filenames: stacks.full_filenames,
+        reversed: stacks.reverse,
+    }
+}
+
+fn write_format(
+    format: Format,
+    processes: &[Analysed<'_>],
+    stacks: StackOptions,
+    writer: &mut impl Write,
+) -> Result<()> {
     match format {
-        Format::Flamegraph => render::flamegraph::write(processes, by, writer),
+        Format::Flamegraph => render::flamegraph::write(processes, stacks, Place::Window, writer),
         Format::Timeline => render::timeline::write(processes, writer),
-        Format::Raw => render::folded::write(processes, by, writer),
+        Format::Html => render::html::write(processes, stacks, writer),
+        Format::Raw => render::folded::write(processes, stacks, writer),
         Format::Chrometrace => render::chrometrace::write(processes, writer),
         Format::Speedscope => render::speedscope::write(processes, writer),
         Format::Pprof => render::pprof::write(processes, writer),

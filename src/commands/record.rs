@@ -35,7 +35,7 @@ const WRITE: Duration = Duration::from_secs(1);
 
 /// Records and writes the pictures. Answers the exit status, a started program's own.
 pub(super) fn run(args: RecordArgs) -> Result<u8> {
-    let outputs = Outputs::open(args.output.as_deref(), args.format, args.by)?;
+    let outputs = Outputs::open(args.output.as_deref(), args.format, &args.stacks)?;
     match args.pid {
         Some(pid) => record_running(pid, &args, outputs),
         None => record_started(&args, outputs),

@@ -16,7 +16,7 @@ pub(super) fn run(args: &RenderArgs) -> Result<u8> {
     let recordings: Vec<Recording> =
         recordings.into_iter().map(|recording| narrow(recording, args)).collect::<Result<_>>()?;
     is_shown(&recordings, args)?;
-    let outputs = Outputs::of_recording(&args.recording, args.output.as_deref(), args.format, args.by)?;
+    let outputs = Outputs::of_recording(&args.recording, args.output.as_deref(), args.format, &args.stacks)?;
     let analysed = recordings
         .iter()
         .map(Analysed::of)

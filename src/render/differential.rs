@@ -10,8 +10,8 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
-use super::folded::short_file;
 use super::heading;
+use super::stacks::short_file;
 use crate::analysis::{Analysed, By, stack_times};
 use crate::recording::{Frame, Recording, StackIndex};
 use crate::text::visible;

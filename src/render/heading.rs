@@ -11,27 +11,24 @@ const LONGEST_COMMAND: usize = 60;
 
 /// Command, process, interpreter, time, rate and ticks in one line.
 pub(super) fn line(recording: &Recording) -> String {
-    format!(
-        "{} · {}, {} at {} Hz · {}",
-        process(recording),
-        start(recording),
-        duration(recording.duration),
-        recording.rate_hz,
-        ticks(recording),
-    )
+    format!("{} · {} · {}", process(recording), when(recording), ticks(recording))
 }
 
 /// Command, process and interpreter.
 pub(super) fn process(recording: &Recording) -> String {
+    format!("{} · {}", command(recording), place(recording))
+}
+
+/// Process, host and interpreter.
+pub(super) fn place(recording: &Recording) -> String {
     let target = &recording.target;
     let build = if target.free_threaded { " free-threaded" } else { "" };
-    format!(
-        "{} · pid {} on {} · CPython {}{build}",
-        command(recording),
-        target.pid,
-        visible(&target.host),
-        visible(&target.python)
-    )
+    format!("pid {} on {} · CPython {}{build}", target.pid, visible(&target.host), visible(&target.python))
+}
+
+/// When, for how long and how closely.
+pub(super) fn when(recording: &Recording) -> String {
+    format!("{}, {} at {} Hz", start(recording), duration(recording.duration), recording.rate_hz)
 }
 
 /// The command line without the program's directory, cut where it is long.

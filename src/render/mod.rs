@@ -9,12 +9,15 @@ pub mod flamegraph;
 pub mod folded;
 pub mod gecko;
 mod heading;
+pub mod html;
 mod lanes;
 pub mod pprof;
 pub mod report;
 pub mod speedscope;
+mod stacks;
 pub mod summary;
 mod svg;
 pub mod timeline;
 
 pub use crate::text;
+pub use stacks::StackOptions;

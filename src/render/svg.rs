@@ -121,6 +121,11 @@ impl<W: Write> Svg<W> {
         self.empty("rect", &all)
     }
 
+    /// Passes on what was written as XML before.
+    pub(super) fn event(&mut self, event: Event<'_>) -> Result<()> {
+        Ok(self.writer.write_event(event)?)
+    }
+
     fn end_line(&mut self) -> Result<()> {
         Ok(self.writer.write_event(Event::Text(BytesText::new("\n")))?)
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::super::folded::short_file;
+use super::super::stacks::short_file;
 use super::super::svg::Svg;
 use super::section::{LANE, STRIP, Section, WAITERS, is_stall};
 use super::{COLUMNS, LEFT, WIDTH, palette, seconds};
