@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 /// Records a fixture program into a directory.
 fn record(directory: &Path, name: &str, program: &str) -> String {
+    let _alone = alone();
     let fixture = Fixture::start(newest(), program, &[]);
     let path = directory.join(name).to_str().unwrap().to_owned();
     run(["record", "-d", "4", "--max-overhead", "99", "-f", "recording", "-o", &path, "-p", &fixture.pid()]);

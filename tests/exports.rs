@@ -66,6 +66,16 @@ fn one_at_a_time(slices: impl IntoIterator<Item = Slice>) -> f64 {
     slices.iter().map(|(_, start, end)| end - start).sum()
 }
 
+/// Those of a GIL's slices at which a spinner held it.
+fn of_spinners(gil: &[Slice]) -> Vec<Slice> {
+    gil.iter().filter(|(name, ..)| name.starts_with("spinner-")).cloned().collect()
+}
+
+/// Whether threads hold the GIL for as long as the GIL is held by them, less what readers round.
+fn assert_same(by_threads: f64, by_gil: f64) {
+    assert!(by_threads > 0.0 && (by_threads - by_gil).abs() <= by_gil / 1000.0, "{by_threads} {by_gil}");
+}
+
 /// What speedscope understands: the outermost slices of each profile.
 fn by_speedscope(consumers: &Path, file: &Path) -> Vec<(String, Vec<Slice>)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/consumers/speedscope.mjs");
@@ -103,9 +113,9 @@ fn speedscope_opens_its_format_and_sees_one_holder_at_a_time() {
 
     let profiles = by_speedscope(&consumers, &export.path);
     let held = one_at_a_time(holds(&profiles));
-    let by_gil = one_at_a_time(profiles[0].1.iter().filter(|(name, ..)| name != "unknown").cloned());
     assert_eq!(profiles[0].0, "GIL");
-    assert!(held > 0.8e9 && (held - by_gil).abs() < 0.1e9, "{held} {by_gil}");
+    one_at_a_time(profiles[0].1.iter().cloned());
+    assert_same(held, one_at_a_time(of_spinners(&profiles[0].1)));
 }
 
 #[test]
@@ -114,9 +124,9 @@ fn a_trace_is_as_documented_and_speedscope_sees_one_holder_at_a_time() {
     validate("chrometrace", &export.json());
     let Some(consumers) = consumers() else { return };
     let profiles = by_speedscope(&consumers, &export.path);
-    assert!(one_at_a_time(holds(&profiles)) > 0.8e6, "{profiles:?}");
     let gil = profiles.iter().find(|(name, _)| name.contains(", GIL")).unwrap();
-    assert!(one_at_a_time(gil.1.iter().cloned()) > 0.8e6, "{gil:?}");
+    one_at_a_time(gil.1.iter().cloned());
+    assert_same(one_at_a_time(holds(&profiles)), one_at_a_time(of_spinners(&gil.1)));
 }
 
 /// The Firefox Profiler with a profile open: its command line, as the server that it starts by itself too.
@@ -192,11 +202,10 @@ fn the_firefox_profiler_opens_its_format_and_sees_one_holder_at_a_time() {
     let named =
         |wanted: &'static str| spinners.iter().flatten().filter(move |(name, ..)| name == wanted).cloned();
     let held = one_at_a_time(named("GIL held"));
-    let by_gil =
-        one_at_a_time(firefox.markers(handle("GIL")).into_iter().filter(|(name, ..)| name != "unknown"));
-    assert!(held > 800.0 && (held - by_gil).abs() < 100.0, "{held} {by_gil}");
-    let waited: f64 = named("GIL wait").map(|(_, start, end)| end - start).sum();
-    assert!(waited > 800.0, "{waited}");
+    let gil = firefox.markers(handle("GIL"));
+    one_at_a_time(gil.iter().cloned());
+    assert_same(held, one_at_a_time(of_spinners(&gil)));
+    assert!(named("GIL wait").count() > 0, "{spinners:?}");
 }
 
 #[test]
@@ -236,8 +245,9 @@ fn pprof_opens_its_format_and_adds_up_to_one_holder_at_a_time() {
         .filter(|values: &Vec<f64>| values.len() == 4)
         .collect();
     let sum = |kind: usize| values.iter().map(|values| values[kind]).sum::<f64>();
-    assert!((0.8e9..=1.001e9).contains(&sum(0)), "{raw}");
-    assert!(sum(1) > 0.8e9 && sum(2) > 0.8e9 && sum(3) > 0.8e9, "{raw}");
+    // For no longer than it was recorded.
+    assert!(sum(0) > 0.0 && sum(0) <= 1.001e9, "{raw}");
+    assert!((1..4).all(|kind| sum(kind) > 0.0), "{raw}");
     let of_one = pprof(&["-top", "-sample_index=gil_hold", "-tagfocus=thread=spinner-1"]);
     assert!(of_one.contains("spin"), "{of_one}");
 }
@@ -249,5 +259,5 @@ fn folded_stacks_and_the_report_have_one_holder_at_a_time() {
     assert!((1..=1001).contains(&ticks), "{stacks:?}");
     let report = Export::of("json").json();
     let held: f64 = threads(&report).iter().map(|thread| thread["states"]["hold"].as_f64().unwrap()).sum();
-    assert!((0.8..=1.001).contains(&held), "{report:#}");
+    assert!(held > 0.0 && held <= 1.001, "{report:#}");
 }

@@ -35,7 +35,7 @@ pub fn write(processes: &[Analysed<'_>], writer: &mut impl Write) -> Result<()> 
     serde_json::to_writer(&mut *events.writer, &about(processes))?;
     events.writer.write_all(b",\"traceEvents\":[")?;
     for (place, Analysed { recording, .. }) in processes.iter().enumerate() {
-        let mut trace = Trace::new(recording, &mut events);
+        let mut trace = Trace::new(recording, place, &mut events);
         trace.name_tracks(place)?;
         walk(recording, offset(processes, recording), &mut trace)?;
         trace.finish()?;
@@ -105,19 +105,21 @@ struct Trace<'a, 'w, W> {
 }
 
 impl<'a, 'w, W: Write> Trace<'a, 'w, W> {
-    fn new(recording: &'a Recording, events: &'a mut Events<'w, W>) -> Self {
+    fn new(recording: &'a Recording, place: usize, events: &'a mut Events<'w, W>) -> Self {
         let mut used = HashSet::<Tid>::new();
         let track = |tid| Track { tid, chart: Chart::default() };
         let (gils, threads) = (recording.gils.len(), recording.threads.len());
+        // Readers take the number of a thread for one of the machine's, not of the process's.
+        let made_up = FIRST_MADE_UP + ((place as i64) << 16);
         // The kernel hands the id of a thread that has ended to another one.
         let tid = |place: usize| match recording.threads[place].tid.filter(|tid| used.insert(*tid)) {
             Some(tid) => i64::from(tid.raw()),
-            None => FIRST_MADE_UP + (gils + place) as i64,
+            None => made_up + (gils + place) as i64,
         };
         Trace {
             process: Process { recording, events },
             threads: (0..threads).map(tid).map(track).collect(),
-            gils: (0..gils).map(|gil| track(FIRST_MADE_UP + gil as i64)).collect(),
+            gils: (0..gils).map(|gil| track(made_up + gil as i64)).collect(),
             counted: vec![0; gils],
         }
     }

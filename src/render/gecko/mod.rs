@@ -23,7 +23,7 @@ use super::lanes::{Kept, Slice, offset};
 use crate::analysis::Analysed;
 use crate::recording::{Holder, Recording, StackIndex, ThreadIndex, ThreadRun, ThreadState};
 use crate::text::visible;
-use crate::units::Tid;
+use crate::units::{Tid, Timestamp};
 
 /// The version of the format that is written. Readers take older versions too.
 const VERSION: u32 = 55;
@@ -192,8 +192,8 @@ impl<'a> Process<'a> {
             Some(tid) => tid.to_string(),
             None => format!("{}-thread-{place}", self.recording.target.pid),
         };
-        let life =
-            self.time.start + thread.first_seen.as_nanos()..self.time.start + thread.last_seen.as_nanos();
+        let moved = |seen: Timestamp| self.time.start.saturating_add(seen.as_nanos());
+        let life = moved(thread.first_seen)..moved(thread.last_seen);
         let is_main = thread.tid.is_some_and(|tid| tid.raw() == self.recording.target.pid.raw());
         let title = thread_title(self.recording, index);
         Thread { is_main_thread: is_main, ..self.a_thread(title, tid, life, samples, markers, names) }
