@@ -12,7 +12,8 @@ use super::file::{CLOSING, Found, HEADER, MAGIC, MUST_BE_KNOWN, PROCESS, STRETCH
 use super::part::{Counted, MOST_THREADS, Part};
 use super::v1::{self, Wrong};
 use super::{
-    Ending, GilTrack, Holder, RateChange, Recording, StackTable, Target, Thread, ThreadIndex, Unreadable,
+    Ending, GilTrack, Holder, RateChange, Recording, StackTable, Target, Thread, ThreadIndex, Tick,
+    Unreadable,
 };
 use crate::sample::TaskTimes;
 use crate::units::{Pid, Tid, Timestamp};
@@ -403,12 +404,15 @@ impl Recording {
         let mut was_there = vec![false; threads];
         let mut building = Building::new(self);
         building.first_handovers = vec![None; building.recording.gils.len()];
+        let mut periods = Periods::default();
         for (place, &at) in parts.blocks.iter().enumerate() {
             let part = parts.read(place, threads, stacks)?;
             mark_seen(&part, &mut was_there);
+            part.ticks.iter().for_each(|tick| periods.add(*tick));
             building.add_ticks(part, at, parts.since[place]);
         }
         let mut cut = building.finish();
+        cut.missed_ticks = periods.missed(cut.ticks, cut.duration, cut.rate_hz);
         let before = cut.rate_changes.iter().take_while(|change| change.at_s <= 0.0).count();
         cut.rate_changes.drain(..before.saturating_sub(1));
         for (thread, was_there) in cut.threads.iter_mut().zip(&mut was_there) {
@@ -450,6 +454,32 @@ impl Recording {
     /// Whether a thread is to be shown.
     pub fn shows(&self, thread: ThreadIndex) -> bool {
         !self.parts.hidden.get(thread.0 as usize).copied().unwrap_or(false)
+    }
+}
+
+/// How many ticks there should have been, from the times of those that there are.
+#[derive(Default)]
+struct Periods {
+    /// Nanoseconds for each period that a tick stands for.
+    nanos: f64,
+    last: Option<Tick>,
+}
+
+impl Periods {
+    fn add(&mut self, tick: Tick) {
+        let since = self.last.replace(tick).map_or(0, |last| last.at.as_nanos());
+        self.add_time(since, tick.at.as_nanos(), tick.weight);
+    }
+
+    fn add_time(&mut self, from: u64, to: u64, weight: u32) {
+        self.nanos += to.saturating_sub(from) as f64 / f64::from(weight.max(1));
+    }
+
+    /// How many there are not until the end.
+    fn missed(mut self, ticks: usize, end: Duration, rate_hz: u32) -> u64 {
+        let Tick { at, weight } = self.last.unwrap_or(Tick { at: Timestamp::START, weight: 1 });
+        self.add_time(at.as_nanos(), Timestamp::from_duration_since_start(end).as_nanos(), weight);
+        (self.nanos / 1e9 * f64::from(rate_hz) - ticks as f64).round().max(0.0) as u64
     }
 }
 
