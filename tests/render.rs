@@ -219,7 +219,8 @@ fn a_part_of_a_recording_has_figures_of_its_own() {
     let number = |report: &Value, name: &str| report["recording"][name].as_u64().unwrap();
     assert!(number(&part, "ticks") < number(&whole, "ticks"));
     let periods = number(&part, "ticks") + number(&part, "missed_ticks");
-    assert!((700..=800).contains(&periods), "{part:#}");
+    // A tick may be a period late.
+    assert!((748..=752).contains(&periods), "{part:#}");
     let [first, second] = [&["--to", "1"], &["--from", "1"]].map(|span| rendered(&path, span));
     assert_eq!(number(&first, "ticks") + number(&second, "ticks"), number(&whole, "ticks"));
     assert!(first["recording"]["start"].as_str() < second["recording"]["start"].as_str());

@@ -131,7 +131,9 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop, outputs: &mut Outp
             take_over(recorder, &sampler, at);
             progress.show(recorder, at);
             recording.others.update(at, sampler.threads());
-            let wants_snapshot = stop.wants_snapshot();
+            let were_drawing = snapshots.were_drawing();
+            // While one is drawn, the next has to wait.
+            let wants_snapshot = !were_drawing && stop.wants_snapshot();
             if wants_snapshot || at >= recording.next_write {
                 recording.hand_over(&sampler, clock.missed(), at);
             }
@@ -145,7 +147,7 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop, outputs: &mut Outp
                 break Ending::Lost;
             }
             let now = Duration::from_nanos(at.as_nanos());
-            if snapshots.is_drawing() {
+            if were_drawing || wants_snapshot {
                 // That is not what looking costs.
                 overhead.restart(now);
             } else if let Some(exceeded) = overhead.check(now) {

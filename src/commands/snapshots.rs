@@ -23,14 +23,23 @@ impl Snapshots {
         Snapshots { names, count: 0, drawing: None }
     }
 
-    /// Whether one is being drawn.
-    pub(super) fn is_drawing(&self) -> bool {
-        self.drawing.as_ref().is_some_and(|thread| !thread.is_finished())
+    /// Whether one is being drawn, or was since this was called last.
+    pub(super) fn were_drawing(&mut self) -> bool {
+        match &self.drawing {
+            Some(thread) if thread.is_finished() => {
+                self.wait();
+                true
+            }
+            Some(_) => true,
+            None => false,
+        }
     }
 
-    /// Draws what has been handed over to be written by now.
+    /// Draws what has been handed over to be written by now, if nothing else is being drawn.
     pub(super) fn draw(&mut self, written: Written) {
-        self.wait();
+        if self.drawing.is_some() {
+            return;
+        }
         self.count += 1;
         let (names, number) = (self.names.clone(), self.count);
         let draw = move || {

@@ -4,6 +4,7 @@
 //! A recording is a file (`docs/recording-format.md`) that is written part by part while it is made and read part by
 //! part afterwards: of what grows with its length, only about a second is in memory.
 
+mod cut;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fake;

@@ -153,7 +153,7 @@ impl Counted {
     fn part(self, share: f64) -> Counted {
         let part_of = |thread: NativeThread| NativeThread { times: thread.times.part(share), ..thread };
         Counted {
-            missed_ticks: (self.missed_ticks as f64 * share).round() as u64,
+            missed_ticks: self.missed_ticks,
             own_cpu: part(self.own_cpu, share),
             throttling: self.throttling.map(|throttling| throttling.part(share)),
             native_threads: match share > 0.0 {

@@ -11,10 +11,7 @@ use serde::de::DeserializeOwned;
 use super::file::{CLOSING, Found, HEADER, MAGIC, MUST_BE_KNOWN, PROCESS, STRETCH, Session, Source, VERSION};
 use super::part::{Counted, MOST_THREADS, Part};
 use super::v1::{self, Wrong};
-use super::{
-    Ending, GilTrack, Holder, RateChange, Recording, StackTable, Target, Thread, ThreadIndex, Unreadable,
-};
-use crate::sample::TaskTimes;
+use super::{Ending, GilTrack, Holder, RateChange, Recording, StackTable, Target, Thread, Unreadable};
 use crate::units::{Pid, Tid, Timestamp};
 
 /// Processes of one recording at most.
@@ -59,13 +56,14 @@ pub enum NotARecording {
 pub(super) struct Parts {
     source: Source,
     /// Where the blocks that have ticks begin.
-    blocks: Vec<u64>,
-    tick_unit_ns: u32,
-    span: Option<Range<Timestamp>>,
+    pub(super) blocks: Vec<u64>,
     /// Until when the block before each goes.
-    since: Vec<Timestamp>,
+    pub(super) since: Vec<Timestamp>,
+    tick_unit_ns: u32,
+    /// The part of the file's time that this is.
+    pub(super) span: Option<Range<Timestamp>>,
     /// Threads that are not shown, by their places.
-    hidden: Vec<bool>,
+    pub(super) hidden: Vec<bool>,
 }
 
 /// The recordings in a file, a process each, in the order in which they were begun.
@@ -210,19 +208,19 @@ impl Opening<'_> {
 }
 
 /// A recording that is being put together from its parts.
-struct Building {
-    recording: Recording,
+pub(super) struct Building {
+    pub(super) recording: Recording,
     texts: v1::Texts,
     until: Timestamp,
     last_tick: Timestamp,
     native: HashMap<Tid, usize>,
     names: usize,
     /// The count of handovers that each GIL was first seen with.
-    first_handovers: Vec<Option<u32>>,
+    pub(super) first_handovers: Vec<Option<u32>>,
 }
 
 impl Building {
-    fn new(recording: Recording) -> Self {
+    pub(super) fn new(recording: Recording) -> Self {
         Building {
             recording,
             texts: v1::Texts::default(),
@@ -276,7 +274,7 @@ impl Building {
     }
 
     /// Adds up what a part has beside its tables.
-    fn add_ticks(&mut self, part: Part, at: u64, since: Timestamp) {
+    pub(super) fn add_ticks(&mut self, part: Part, at: u64, since: Timestamp) {
         let recording = &mut self.recording;
         for (place, gil) in part.gils.iter().enumerate() {
             if place == recording.gils.len() {
@@ -342,7 +340,7 @@ impl Building {
         }
     }
 
-    fn finish(mut self) -> Recording {
+    pub(super) fn finish(mut self) -> Recording {
         // A thread may have been seen before it ran Python.
         let python: HashSet<Tid> = self.recording.threads.iter().filter_map(|thread| thread.tid).collect();
         let mut native = std::mem::take(&mut self.recording.native_threads);
@@ -355,7 +353,7 @@ impl Building {
 
 impl Parts {
     /// One of them, of a process with so many threads and stacks; the stacks themselves are in the recording.
-    fn read(&self, place: usize, threads: usize, stacks: usize) -> Result<Part, Unreadable> {
+    pub(super) fn read(&self, place: usize, threads: usize, stacks: usize) -> Result<Part, Unreadable> {
         let changed = |wrong: &str| Unreadable::from(Error::new(ErrorKind::InvalidData, wrong));
         let content = match self.source.block(self.blocks[place])? {
             Found::Block { kind: STRETCH, content, .. } => content,
@@ -379,88 +377,8 @@ impl Recording {
         (0..self.parts.blocks.len()).map(move |place| self.parts.read(place, threads, stacks))
     }
 
-    /// The part of it between two moments since its start: a recording of its own.
-    ///
-    /// # Errors
-    /// When it can no longer be read.
-    pub fn cut(mut self, span: Range<Duration>) -> Result<Recording, Unreadable> {
-        let end = span.end.min(self.duration);
-        let start = span.start.min(end);
-        let moments = Timestamp::from_duration_since_start(start)..Timestamp::from_duration_since_start(end);
-        let (threads, stacks) = (self.threads.len(), self.stacks.len());
-        let earlier = self
-            .parts
-            .span
-            .as_ref()
-            .map_or(Duration::ZERO, |span| Duration::from_nanos(span.start.as_nanos()));
-        self.parts.span = Some(moments.start.after(earlier)..moments.end.after(earlier));
-        let parts = self.parts.clone();
-        self.empty();
-        if end < self.duration {
-            self.ending = Ending::Finished;
-        }
-        (self.start, self.duration) = (self.start.checked_add(start).unwrap_or(self.start), end - start);
-        let mut was_there = vec![false; threads];
-        let mut building = Building::new(self);
-        building.first_handovers = vec![None; building.recording.gils.len()];
-        for (place, &at) in parts.blocks.iter().enumerate() {
-            let part = parts.read(place, threads, stacks)?;
-            mark_seen(&part, &mut was_there);
-            building.add_ticks(part, at, parts.since[place]);
-        }
-        let mut cut = building.finish();
-        let before = cut.rate_changes.iter().take_while(|change| change.at_s <= 0.0).count();
-        cut.rate_changes.drain(..before.saturating_sub(1));
-        for (thread, was_there) in cut.threads.iter_mut().zip(&mut was_there) {
-            *was_there |= thread.first_seen < moments.end && thread.last_seen >= moments.start;
-            thread.first_seen = thread.first_seen.within(&moments);
-            thread.last_seen = thread.last_seen.within(&moments);
-        }
-        cut.show_only(|index, _| was_there[index.0 as usize]);
-        Ok(cut)
-    }
-
-    /// Forgets what is added up from its parts.
-    fn empty(&mut self) {
-        (self.parts.blocks, self.parts.since) = (Vec::new(), Vec::new());
-        (self.rate_changes, self.native_threads, self.throttling) = (Vec::new(), Vec::new(), None);
-        (self.ticks, self.weight, self.missed_ticks, self.torn_ticks) = (0, 0, 0, 0);
-        self.own_cpu = Duration::ZERO;
-        for gil in &mut self.gils {
-            (gil.handovers, gil.ticks, gil.enabled) = (0, 0, true);
-        }
-        self.threads.iter_mut().for_each(|thread| thread.times = TaskTimes::default());
-    }
-
     /// The file that it is in.
     pub fn source(&self) -> &Source {
         &self.parts.source
-    }
-
-    /// Shows these threads only, of those that are shown now. Figures of the process and of its GILs stay what they
-    /// are.
-    pub fn show_only(&mut self, is_meant: impl Fn(ThreadIndex, &Thread) -> bool) {
-        let is_hidden = |(place, thread)| {
-            let index = ThreadIndex(place as u32);
-            !self.shows(index) || !is_meant(index, thread)
-        };
-        self.parts.hidden = self.threads.iter().enumerate().map(is_hidden).collect();
-    }
-
-    /// Whether a thread is to be shown.
-    pub fn shows(&self, thread: ThreadIndex) -> bool {
-        !self.parts.hidden.get(thread.0 as usize).copied().unwrap_or(false)
-    }
-}
-
-/// Marks the threads that a tick saw.
-fn mark_seen(part: &Part, was_there: &mut [bool]) {
-    let tracks = part.tracks.iter().filter(|(_, track)| !track.runs.is_empty()).map(|(thread, _)| *thread);
-    let holders = part.gils.iter().flat_map(|gil| gil.runs.iter()).filter_map(|(_, run)| match run.holder {
-        Holder::Thread { thread, .. } => Some(thread),
-        _ => None,
-    });
-    for thread in tracks.chain(holders) {
-        was_there[thread.0 as usize] = true;
     }
 }

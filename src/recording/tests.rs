@@ -159,7 +159,7 @@ fn a_recording_made_of_a_part_is_of_that_part_alone() {
         let cut = recording.cut(Duration::from_millis(40)..Duration::from_millis(80)).unwrap();
         let expected =
             fake::of_threads(&[&("H".repeat(10) + &"W".repeat(30)), &("W".repeat(10) + &"H".repeat(30))]);
-        assert_eq!((cut.ticks, cut.duration), (40, Duration::from_millis(40)));
+        assert_eq!((cut.ticks, cut.missed_ticks, cut.duration), (40, 0, Duration::from_millis(40)));
         assert_eq!(cut.start, start + Duration::from_millis(40));
         assert!(cut.shows(ThreadIndex(0)) && cut.shows(ThreadIndex(1)));
         let (of_cut, expected) = (Analysis::of(&cut).unwrap(), Analysis::of(&expected).unwrap());
