@@ -1,7 +1,7 @@
 // Does with a flame graph what a person would, and prints what it saw as JSON: node flamegraph.mjs FILE.svg
 import { open } from "./page.mjs";
 
-const { page, seen, close } = await open(process.argv[2]);
+const { page, seen, settle, close } = await open(process.argv[2]);
 const frames = page.locator("#frames > g");
 const state = async () => ({
   hidden: await page.locator("#frames > g.hide").count(),
@@ -44,6 +44,7 @@ const light = await ground();
 await page.emulateMedia({ colorScheme: "dark" });
 const dark = await ground();
 await page.setViewportSize({ width: 500, height: 500 });
+await settle();
 const narrow = { labels: await labels(), width: await width(), window: await page.evaluate(() => innerWidth) };
 
 console.log(JSON.stringify({ titles, head, wide, hover, zoomed, back, walked, entered, left, found, light, dark, narrow, frames: await frames.count(), ...seen }));

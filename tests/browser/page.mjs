@@ -27,5 +27,8 @@ export async function open(file, options = {}) {
     if (!/^(data|blob|about):/.test(request.url()) && request.url().split("#")[0] !== address) seen.requests.push(request.url());
   });
   await page.goto(address);
-  return { page, seen, close: () => browser.close() };
+  // Until what was asked for is on the screen.
+  const settle = () =>
+    page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  return { page, seen, settle, close: () => browser.close() };
 }

@@ -1,7 +1,7 @@
 // Does with a timeline what a person would, and prints what it saw as JSON: node timeline.mjs FILE.svg
 import { open } from "./page.mjs";
 
-const { page, seen, close } = await open(process.argv[2]);
+const { page, seen, settle, close } = await open(process.argv[2]);
 const lanes = page.locator("g.lane");
 const names = () =>
   lanes.evaluateAll((all) =>
@@ -13,7 +13,6 @@ const middle = async (block) => {
   const box = await block.boundingBox();
   return box.y + 12;
 };
-const settle = () => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
 const drag = async (from, to, y) => {
   await page.mouse.move(from, y);
   await page.mouse.down();
