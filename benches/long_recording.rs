@@ -69,6 +69,7 @@ fn make(path: &std::path::Path, seconds: u64, threads: u32) {
     };
     let target = Target {
         pid: Pid::new(4242),
+        namespace_pid: None,
         python: "3.12.7".into(),
         free_threaded: false,
         command: vec!["python3".into(), "app.py".into()],
@@ -131,6 +132,7 @@ fn frames(number: u32) -> impl Iterator<Item = Frame> {
 fn thread(number: u32) -> Thread {
     Thread {
         interpreter: 0,
+        interpreters: vec![0],
         tid: Some(Tid::new(5000 + number as i32)),
         namespace_tid: Some(NamespaceTid::new(5000 + number as i32)),
         name: Some(format!("worker-{number}")),

@@ -106,7 +106,7 @@ fn sampler(pid: i32) -> Sampler<LiveMemory> {
     let process = Process::open(Pid::new(pid)).unwrap();
     let binaries = Mappings::of(&process).unwrap().parse(&process);
     let located = Candidate::new(binaries).locate(&process.memory()).unwrap();
-    Sampler::new(Pid::new(pid), process.memory(), located).unwrap()
+    Sampler::new(process.entry().clone(), process.memory(), located).unwrap()
 }
 
 fn py_spy(pid: i32, gil_only: bool) -> Option<py_spy::PythonSpy> {

@@ -246,6 +246,8 @@ pub enum Holder {
     Nobody,
     /// There is no GIL to hold (free-threaded build, GIL off).
     Disabled,
+    /// The same, and one thread has stopped all others, as the garbage collector does.
+    Stopped,
     /// It could not be read consistently.
     Unknown,
 }

@@ -11,6 +11,7 @@ mod stacks;
 mod threads;
 mod watches;
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 pub use clock::{Clock, Wakeup};
@@ -22,10 +23,11 @@ use crate::cpython::frames::{Consistency, RawFrame, StackReader};
 use crate::cpython::gil::{GIL_BYTES, GilReading, GilState, gil_address, musl_waiters};
 use crate::cpython::layout::GilLayout;
 use crate::cpython::locate::Located;
-use crate::cpython::threads::{Interpreter, ThreadHeader};
-use crate::sample::{GilSample, Holder, StackIndex, StackTable, ThreadIndex, ThreadSample};
+use crate::cpython::threads::{Interpreter, ThreadHeader, read_thread};
+use crate::sample::{GilSample, Holder, StackIndex, StackTable, ThreadIndex, ThreadSample, ThreadState};
+use crate::target::entry::ProcEntry;
 use crate::target::memory::{ReadError, ReadMemory, Segment};
-use crate::units::{Address, Pid};
+use crate::units::Address;
 use stacks::Stacks;
 use watches::{Gils, Watches};
 
@@ -34,12 +36,15 @@ const ATTEMPTS: usize = 8;
 
 type Readers = std::collections::HashMap<Address, StackReader, foldhash::fast::RandomState>;
 
+/// GILs that are looked at, those of interpreters that have ended included; later ones are `unknown`.
+const MAX_GILS: usize = 4096;
+
 /// Stack readers kept at most; beyond it they start anew.
 const MAX_READERS: usize = 4096;
 
 /// Looks at one process, tick by tick.
 pub struct Sampler<M> {
-    pid: Pid,
+    process: ProcEntry,
     memory: M,
     located: Located,
     threads: Threads,
@@ -51,6 +56,8 @@ pub struct Sampler<M> {
     ticked_at: Option<Instant>,
     /// Where threads sleep that wait for a GIL, each with its place, in a program linked with musl.
     musl_waiters: Vec<(u16, Address)>,
+    /// Of each GIL, by its place, the thread state of a thread that is blocked.
+    blocked: HashMap<u16, Address>,
     thread_samples: Vec<ThreadSample>,
     gil_samples: Vec<GilSample>,
 }
@@ -59,7 +66,7 @@ pub struct Sampler<M> {
 #[derive(Debug, Clone)]
 pub struct Gil {
     address: Address,
-    /// The interpreters that share it, the main one first.
+    /// The interpreters that share it, the main one first; none once all of them have ended.
     pub interpreters: Vec<Interpreter>,
     /// Who held it when it was last looked at: the thread whose stack is read along with it.
     last_holder: Option<Address>,
@@ -85,17 +92,21 @@ impl Gil {
     pub fn address(&self) -> Address {
         self.address
     }
+
+    fn is_alive(&self) -> bool {
+        !self.interpreters.is_empty()
+    }
 }
 
 impl<M: ReadMemory> Sampler<M> {
-    /// A sampler of the interpreter that was found in process `pid`.
+    /// A sampler of the interpreter that was found in a process.
     ///
     /// # Errors
     /// When the process is gone, or what was found there is no longer there.
-    pub fn new(pid: Pid, memory: M, located: Located) -> Result<Self, ReadError> {
-        let threads = Threads::new(pid);
+    pub fn new(process: ProcEntry, memory: M, located: Located) -> Result<Self, ReadError> {
+        let threads = Threads::new(process.clone());
         let mut sampler = Sampler {
-            pid,
+            process,
             memory,
             located,
             threads,
@@ -106,6 +117,7 @@ impl<M: ReadMemory> Sampler<M> {
             watches: Watches::default(),
             ticked_at: None,
             musl_waiters: Vec::new(),
+            blocked: HashMap::new(),
             thread_samples: Vec::new(),
             gil_samples: Vec::new(),
         };
@@ -148,6 +160,9 @@ impl<M: ReadMemory> Sampler<M> {
     /// When the process is gone or refuses.
     pub fn refresh(&mut self) -> Result<(), ReadError> {
         let interpreters = self.located.interpreters(&self.memory)?;
+        for gil in &mut self.gils {
+            gil.interpreters.retain(|known| interpreters.contains(known));
+        }
         for &interpreter in interpreters.iter().rev() {
             let gil = gil_address(
                 &self.memory,
@@ -162,17 +177,20 @@ impl<M: ReadMemory> Sampler<M> {
                 Err(_) => {}
             }
         }
-        for gil in &mut self.gils {
-            gil.interpreters.retain(|known| interpreters.contains(known));
-        }
         self.threads.refresh(&self.memory, &self.located.layout, &interpreters)
     }
 
+    /// A GIL that no interpreter has any more is another one than that which has its place in memory now.
     fn add_interpreter(&mut self, address: Address, interpreter: Interpreter) {
-        let place = self.gils.iter().position(|gil| gil.address == address).unwrap_or_else(|| {
-            self.gils.push(Gil { address, interpreters: Vec::new(), last_holder: None });
-            self.gils.len() - 1
-        });
+        let is_it = |gil: &Gil| gil.address == address && gil.is_alive();
+        let place = match self.gils.iter().position(is_it) {
+            Some(place) => place,
+            None if self.gils.len() < MAX_GILS => {
+                self.gils.push(Gil { address, interpreters: Vec::new(), last_holder: None });
+                self.gils.len() - 1
+            }
+            None => return,
+        };
         let known = &mut self.gils[place].interpreters;
         if !known.contains(&interpreter) {
             known.push(interpreter);
@@ -184,6 +202,10 @@ impl<M: ReadMemory> Sampler<M> {
     /// # Errors
     /// When the process is gone or refuses.
     pub fn tick(&mut self, gil: usize) -> Result<GilSample, ReadError> {
+        if !self.gils[gil].is_alive() {
+            let holder = if self.located.free_threaded { Holder::Disabled } else { Holder::Nobody };
+            return Ok(GilSample { holder, switch_number: None, switch_interval: None });
+        }
         let look = self.look(gil)?;
         let holder = match look.state {
             GilState::Held(holder) => self.holder(holder, &look)?,
@@ -216,7 +238,7 @@ impl<M: ReadMemory> Sampler<M> {
     /// # Errors
     /// When the process is gone or refuses.
     pub fn tick_all(&mut self) -> Result<(&[GilSample], &[ThreadSample]), ReadError> {
-        self.watches.update(self.pid, &self.threads);
+        self.watches.update(&self.process, &self.threads);
         // What the kernel says comes first: a thread that runs in between has a stack that is newer.
         self.watches.look();
         self.tick_gils()?;
@@ -225,7 +247,8 @@ impl<M: ReadMemory> Sampler<M> {
         let gap = now.saturating_duration_since(self.ticked_at.replace(now).unwrap_or(now));
         let mut watches = std::mem::take(&mut self.watches);
         self.thread_samples.clear();
-        for watched in watches.iter_mut() {
+        self.blocked.clear();
+        for watched in watches.iter_mut().filter(|watched| !watched.has_ended()) {
             let stack = match watched.stack {
                 Some(stack) => stack,
                 None => match self.held_stack(watched.thread) {
@@ -236,7 +259,8 @@ impl<M: ReadMemory> Sampler<M> {
             watched.stack = Some(stack).filter(|stack| *stack != StackIndex::UNKNOWN);
             let known = &self.threads.all()[watched.thread.0 as usize];
             let layout = &self.located.layout;
-            let is_attached = || self.readers.get(&known.thread_state)?.thread(layout)?.is_attached;
+            let header = || self.readers.get(&known.current_state()?)?.thread(layout);
+            let interpreter = known.current_interpreter();
             let gils = Gils {
                 known: &self.gils,
                 samples: &self.gil_samples,
@@ -245,12 +269,37 @@ impl<M: ReadMemory> Sampler<M> {
                 now,
                 gap,
             };
-            let state = watched.state(known.interpreter, is_attached, gils);
+            let state = watched.state(interpreter, || header()?.is_attached, gils);
+            if self.located.free_threaded
+                && let ThreadState::Blocked(_) = state
+                && let (Some(gil), Some(state)) = (gils.of(interpreter), known.current_state())
+            {
+                self.blocked.entry(gil).or_insert(state);
+            }
+            self.threads.count(watched.thread, interpreter);
             let (thread, times) = (watched.thread, watched.times());
             self.thread_samples.push(ThreadSample { thread, state, stack, times });
         }
         self.watches = watches;
+        self.look_for_stops()?;
         Ok((&self.gil_samples, &self.thread_samples))
+    }
+
+    /// Whether one thread has stopped all others: then each that is blocked is marked so, which it will find when it
+    /// wakes (`park_detached_threads` in CPython 3.13 `Python/pystate.c`). It is not read again for its own sake.
+    fn look_for_stops(&mut self) -> Result<(), ReadError> {
+        for (&gil, &state) in &self.blocked {
+            let sample = &mut self.gil_samples[usize::from(gil)];
+            if sample.holder != Holder::Disabled {
+                continue;
+            }
+            match read_thread(&self.memory, &self.located.layout, state) {
+                Ok(Some(header)) if header.is_suspended == Some(true) => sample.holder = Holder::Stopped,
+                Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn look_for_musl_waiters(&mut self) {
@@ -281,10 +330,10 @@ impl<M: ReadMemory> Sampler<M> {
     /// # Errors
     /// When the process is gone or refuses.
     pub fn stack(&mut self, thread: ThreadIndex) -> Result<StackIndex, ReadError> {
-        let Some(known) = self.threads.all().get(thread.0 as usize) else {
+        let layout = &self.located.layout;
+        let Some(thread_state) = self.threads.current_state(&self.memory, layout, thread)? else {
             return Ok(StackIndex::UNKNOWN);
         };
-        let (layout, thread_state) = (&self.located.layout, known.thread_state);
         let reader = reader(&mut self.readers, &self.threads, thread_state);
         match reader.read(&self.memory, layout)? {
             Consistency::None => Ok(StackIndex::UNKNOWN),

@@ -82,6 +82,10 @@ kernel_id! {
     Pid
 }
 kernel_id! {
+    /// A process id as the target's own PID namespace counts it: what it knows itself by.
+    NamespacePid
+}
+kernel_id! {
     /// A thread id as gilspy's own PID namespace counts it.
     Tid
 }

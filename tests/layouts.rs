@@ -42,16 +42,6 @@ fn tables_are_what_the_headers_of_every_patch_release_say() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
-/// Whether a tool can be run. CI has to have it.
-fn is_there(tool: &str) -> bool {
-    let is_there = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !is_there {
-        assert!(std::env::var_os("CI").is_none(), "no {tool}");
-        eprintln!("SKIPPED for want of {tool}");
-    }
-    is_there
-}
-
 /// The directory of an interpreter's headers, if it has them all, the internal ones included.
 fn headers(interpreter: &Interpreter) -> Option<PathBuf> {
     let script = "import sysconfig; print(sysconfig.get_paths()['include'])";

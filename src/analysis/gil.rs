@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use super::holds::LongHolds;
 use super::thresholds::{CARRIES, TAKES_PART};
-use super::waiting::{self, CauseNanos, GilTicks, Pairs};
+use super::waiting::{self, CauseNanos, GilTicks, Pairs, Sharer};
 use super::{BatchMeans, Blame, Carrier, Estimate, GilAnalysis, HoldLengths, TopHolder, Waiting};
 use crate::recording::{Frame, Holder, Recording, StackIndex, Stretch, Syscall, ThreadIndex};
 
 /// The sums of one GIL.
 pub(super) struct GilSums {
     gil: usize,
-    /// The threads that share it, by their places.
-    pub(super) sharing: Vec<usize>,
+    /// The threads that share it.
+    pub(super) sharing: Vec<Sharer>,
     /// What the first pass finds out.
     pub(super) hold_lengths: HoldLengths,
     pub(super) long: LongHolds,
@@ -22,6 +22,7 @@ pub(super) struct GilSums {
     total: u64,
     free: u64,
     unknown: u64,
+    stopped: u64,
     starved_nanos: u64,
     /// For how long each thread held it with each stack.
     held: HashMap<(ThreadIndex, StackIndex), u64>,
@@ -74,6 +75,7 @@ impl GilSums {
             total: 0,
             free: 0,
             unknown: 0,
+            stopped: 0,
             starved_nanos: 0,
             held: HashMap::new(),
             inflicted: HashMap::new(),
@@ -95,7 +97,8 @@ impl GilSums {
     pub(super) fn add(&mut self, stretch: &Stretch, place: usize) -> GilTicks {
         let mut ticks = GilTicks::of(stretch, self.gil, &self.sharing);
         ticks.mark_long(&self.long.ticks, stretch.first);
-        ticks.starve(stretch, &self.sharing, self.starved_later.get(place).copied().unwrap_or(0));
+        let later = self.starved_later.get(place).copied().unwrap_or(0);
+        ticks.starve(stretch, self.gil, &self.sharing, later);
         for (span, run) in stretch.gils[self.gil].iter() {
             let nanos = stretch.times.nanos(&span);
             self.total += nanos;
@@ -110,6 +113,10 @@ impl GilSums {
                 }
                 Holder::Unknown => {
                     self.unknown += nanos;
+                    None
+                }
+                Holder::Stopped => {
+                    self.stopped += nanos;
                     None
                 }
                 Holder::Disabled => None,
@@ -153,6 +160,7 @@ impl GilSums {
             held: self.means.held.estimate(),
             free: self.free as f64 / total,
             unknown: self.unknown as f64 / total,
+            stopped: self.stopped as f64 / total,
             handovers_per_s: (seconds > 0.0).then(|| recording.gils[self.gil].handovers as f64 / seconds),
             hold: hold.into_iter().map(|(thread, nanos)| (thread, nanos as f64 / total)).collect(),
             carrier: carrier(recording, &self.held),

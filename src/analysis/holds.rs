@@ -133,7 +133,7 @@ impl Holds {
                     }
                     continue;
                 }
-                Holder::Nobody | Holder::Disabled => {
+                Holder::Nobody | Holder::Disabled | Holder::Stopped => {
                     self.close();
                     continue;
                 }

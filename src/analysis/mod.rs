@@ -41,6 +41,9 @@ pub struct Analysis {
     pub gils: Vec<GilAnalysis>,
     /// Each thread, as in the recording.
     pub threads: Vec<ThreadAnalysis>,
+    /// How many threads ran Python without a GIL at a time, on the average; `None` where only holders were looked at, or
+    /// there were no ticks.
+    pub parallel: Option<Estimate>,
     /// How many times as fast the process could be without its GIL, at most; `None` where only holders were looked
     /// at, or there were no ticks.
     pub headroom: Option<f64>,
@@ -76,6 +79,8 @@ pub struct GilAnalysis {
     pub free: f64,
     /// Share of ticks at which its state could not be read consistently.
     pub unknown: f64,
+    /// Share of ticks at which there was no GIL and one thread had stopped others, as far as that can be seen.
+    pub stopped: f64,
     /// Handovers a second; `None` where the recording took no time.
     pub handovers_per_s: Option<f64>,
     /// Share of ticks at which each thread held it; threads that never did are absent.
@@ -186,6 +191,7 @@ impl Analysis {
         let is_known = recording.sees_all_threads && recording.ticks > 0;
         Ok(Analysis {
             threads: of_threads(recording, &gils, &threads),
+            parallel: is_known.then(|| doing.parallel()),
             headroom: is_known.then(|| headroom.finish()).flatten(),
             verdict: is_known.then(|| verdict::of(recording, &gils, &uncertain, doing)),
             gils,
@@ -202,7 +208,7 @@ fn find_long_holds(recording: &Recording, gils: &mut [GilSums]) -> Result<(), Un
         for (gil, sums) in gils.iter().enumerate() {
             let mut ticks = GilTicks::of(&stretch, gil, &sums.sharing);
             holds[gil].add(&stretch, gil, &ticks);
-            overflows[gil].push(ticks.starve(&stretch, &sums.sharing, 0));
+            overflows[gil].push(ticks.starve(&stretch, gil, &sums.sharing, 0));
         }
     }
     for (((sums, holds), overflows), gil) in gils.iter_mut().zip(holds).zip(overflows).zip(&recording.gils) {

@@ -125,7 +125,9 @@ impl Slots {
         for (ticks, run) in runs.iter() {
             match run.holder {
                 Holder::Unknown => cuts.each(ticks, |slot, share| gil.unknown[slot] += share),
-                Holder::Disabled => cuts.each(ticks, |slot, share| gil.disabled[slot] += share),
+                Holder::Disabled | Holder::Stopped => {
+                    cuts.each(ticks, |slot, share| gil.disabled[slot] += share)
+                }
                 Holder::Thread { .. } => cuts.each(ticks, |slot, share| gil.held[slot] += share),
                 Holder::Nobody => {}
             }

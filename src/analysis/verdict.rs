@@ -109,6 +109,11 @@ impl Doing {
         Doing { native: means(), parallel: means(), blocked: means(), nanos: HashMap::new() }
     }
 
+    /// How many threads ran Python without a GIL at a time.
+    pub(super) fn parallel(&self) -> Estimate {
+        self.parallel.estimate()
+    }
+
     /// Adds what a stretch saw.
     pub(super) fn add(&mut self, stretch: &Stretch) {
         for (means, does_so) in [

@@ -20,6 +20,15 @@ pub(super) struct GilTicks {
     starved: Vec<u64>,
 }
 
+/// A thread that shares a GIL.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sharer {
+    /// Its place in the recording.
+    thread: usize,
+    /// Whether it has been in several interpreters: it may hold another GIL meanwhile.
+    is_in_several: bool,
+}
+
 /// Time without a CPU that goes from a stretch into the ticks before it: `max(least, time from later stretches + net)`,
 /// in nanoseconds. So it takes one pass over all stretches and one over these to know it for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +130,7 @@ impl Causes {
 impl GilTicks {
     /// What ticks saw of a GIL (its place in the recording) that these threads share. Long holds have to be marked,
     /// and the holder to be starved.
-    pub(super) fn of(stretch: &Stretch, gil: usize, sharing: &[usize]) -> Self {
+    pub(super) fn of(stretch: &Stretch, gil: usize, sharing: &[Sharer]) -> Self {
         let length = stretch.ticks.len();
         let mut ticks = GilTicks {
             waiters: waiters(length, stretch.threads.iter(), gil),
@@ -129,10 +138,13 @@ impl GilTicks {
             long: vec![false; length],
             starved: vec![0; length],
         };
-        for &thread in sharing {
-            for (span, run) in stretch.threads[thread].runs.iter() {
+        let holders = holders(&stretch.gils[gil]);
+        for sharer in sharing {
+            for (span, run) in stretch.threads[sharer.thread].runs.iter() {
                 if let ThreadState::Stall(syscall) = run.state {
-                    ticks.stalls[span].fill(Some(syscall));
+                    for tick in span.filter(|tick| sharer.may_hold(&holders, *tick)) {
+                        ticks.stalls[tick] = Some(syscall);
+                    }
                 }
             }
         }
@@ -141,11 +153,24 @@ impl GilTicks {
 
     /// Puts time without a CPU, which was over at some tick, into the ticks before, where `later` comes from the
     /// stretches after this one. Answers what goes into those before it.
-    pub(super) fn starve(&mut self, stretch: &Stretch, sharing: &[usize], later: u64) -> Overflow {
+    pub(super) fn starve(
+        &mut self,
+        stretch: &Stretch,
+        gil: usize,
+        sharing: &[Sharer],
+        later: u64,
+    ) -> Overflow {
         let mut over = vec![0_u64; stretch.ticks.len()];
-        for starvation in sharing.iter().flat_map(|thread| &stretch.threads[*thread].starvations) {
-            let at = &mut over[starvation.tick as usize];
-            *at = at.saturating_add(u64::try_from(starvation.duration.as_nanos()).unwrap_or(u64::MAX));
+        let holders = holders(&stretch.gils[gil]);
+        for sharer in sharing {
+            for starvation in &stretch.threads[sharer.thread].starvations {
+                let tick = starvation.tick as usize;
+                // It is about the time before the tick that found it over.
+                if sharer.may_hold(&holders, tick.saturating_sub(1)) {
+                    let nanos = u64::try_from(starvation.duration.as_nanos()).unwrap_or(u64::MAX);
+                    over[tick] = over[tick].saturating_add(nanos);
+                }
+            }
         }
         let (mut left, mut net) = (later, 0_i64);
         for tick in (0..over.len()).rev() {
@@ -215,11 +240,20 @@ impl Overflow {
     }
 }
 
-/// The threads that share a GIL, by their places.
-pub(super) fn sharing(recording: &Recording, gil: usize) -> Vec<usize> {
-    let interpreters = &recording.gils[gil].interpreters;
-    let shares = |thread: &usize| interpreters.contains(&recording.threads[*thread].interpreter);
-    (0..recording.threads.len()).filter(shares).collect()
+impl Sharer {
+    /// Whether a holder's state that it was in at a tick may be about this GIL.
+    fn may_hold(&self, holders: &[(Range<usize>, Option<ThreadIndex>)], tick: usize) -> bool {
+        !self.is_in_several || holder_at(holders, tick) == Some(ThreadIndex(self.thread as u32))
+    }
+}
+
+/// The threads that have been in an interpreter that has this GIL.
+pub(super) fn sharing(recording: &Recording, gil: usize) -> Vec<Sharer> {
+    let own = &recording.gils[gil].interpreters;
+    (recording.threads.iter().enumerate())
+        .filter(|(_, thread)| thread.interpreters.iter().any(|id| own.contains(id)))
+        .map(|(place, thread)| Sharer { thread: place, is_in_several: thread.interpreters.len() > 1 })
+        .collect()
 }
 
 /// How many threads waited for a GIL, given by its place, at each of so many ticks.
@@ -299,6 +333,11 @@ fn holders(runs: &Runs<GilRun>) -> Vec<(Range<usize>, Option<ThreadIndex>)> {
         }
     }
     holders
+}
+
+fn holder_at(holders: &[(Range<usize>, Option<ThreadIndex>)], tick: usize) -> Option<ThreadIndex> {
+    let place = holders.partition_point(|(held, _)| held.end <= tick);
+    holders.get(place).filter(|(held, _)| held.contains(&tick))?.1
 }
 
 /// How many times as fast a process could be at most if all threads that hold a GIL or wait for it ran at once, on

@@ -42,10 +42,11 @@ pub(super) fn attach(pid: Pid) -> Result<Attached> {
     let began = Instant::now();
     loop {
         match find(&process) {
-            Ok(located) => {
+            Ok(located) if process.is_alive() => {
                 process.accept_loaded_program();
                 return Attached::new(process, located);
             }
+            Ok(_) => return Err(ProcessError::Ending(pid).into()),
             Err(missing) if began.elapsed() < missing.patience() => std::thread::sleep(RETRY),
             Err(missing) => return Err(missing.explain(&process)),
         }
@@ -53,8 +54,8 @@ pub(super) fn attach(pid: Pid) -> Result<Attached> {
 }
 
 /// What pauses a process, if it is to be paused.
-pub(super) fn pauser(pausing: &Pausing, pid: Pid) -> Result<Option<Pauser>> {
-    Ok(if pausing.blocking { Some(Pauser::new(pid)?) } else { None })
+pub(super) fn pauser(pausing: &Pausing, process: &Process) -> Result<Option<Pauser>> {
+    Ok(if pausing.blocking { Some(Pauser::new(process)?) } else { None })
 }
 
 /// Why an interpreter was not found.
@@ -103,13 +104,14 @@ impl Attached {
     pub(super) fn new(process: Process, located: Located) -> Result<Self> {
         let target = Target {
             pid: process.pid(),
+            namespace_pid: process.namespace_pid(),
             python: located.version.to_string(),
             free_threaded: located.free_threaded,
             command: process.command_line(),
             host: host_name(),
         };
         let pid = process.pid();
-        let sampler = Sampler::new(pid, process.memory(), located)
+        let sampler = Sampler::new(process.entry().clone(), process.memory(), located)
             .map_err(|error| anyhow!("pid {pid} cannot be looked at any more: {error}"))?;
         Ok(Attached { process, sampler, target })
     }

@@ -30,12 +30,15 @@ const LOOKS_HZ: u32 = 1000;
 pub(super) fn run(args: &DumpArgs) -> Result<u8> {
     let Attached { process, mut sampler, target } = attach(args.pid)?;
     let time = jiff::Timestamp::now();
-    let pauser = pauser(&args.pausing, args.pid)?;
+    let pauser = pauser(&args.pausing, &process)?;
     let interpreters = look(&mut sampler, pauser.as_ref()).map_err(|error| match error {
         ReadError::Gone => anyhow!("pid {} ended while gilspy was looking at it", args.pid),
         ReadError::Denied => process.denied().into(),
         other => anyhow!("pid {} cannot be read any more: {other}", args.pid),
     })?;
+    if !process.is_alive() {
+        return Err(anyhow!("pid {} ended while gilspy was looking at it", args.pid));
+    }
     if process.has_executed() {
         return Err(anyhow!("pid {} started another program while gilspy was looking at it", args.pid));
     }
@@ -109,6 +112,10 @@ fn count(gil: &mut GilSnapshot, sample: &GilSample, stacks: &StackTable) {
             gil.free += 1;
         }
         Holder::Disabled => gil.enabled = Some(false),
+        Holder::Stopped => {
+            gil.enabled = Some(false);
+            gil.stopped += 1;
+        }
         Holder::Unknown => gil.unknown += 1,
     }
 }
@@ -130,7 +137,7 @@ fn interpreters<M: ReadMemory>(
     let mut found = Vec::new();
     for (place, gil) in gils.iter().enumerate() {
         for interpreter in sampler.gils()[place].interpreters.clone() {
-            let threads = threads(sampler, interpreter.id, gil, looks)?;
+            let threads = threads(sampler, interpreter.id, gils, looks)?;
             found.push(InterpreterSnapshot { id: interpreter.id, gil: gil.clone(), threads });
         }
     }
@@ -138,24 +145,33 @@ fn interpreters<M: ReadMemory>(
     Ok(found)
 }
 
-/// The threads that an interpreter has now, each with the stack that it had in most looks' state. The holder's is the
-/// one it had while it held the GIL.
+/// The threads that are mostly in an interpreter, each with the stack that it had in most looks' state. A holder's is
+/// the one it had while it held its GIL.
 fn threads<M: ReadMemory>(
     sampler: &mut Sampler<M>,
     interpreter: i64,
-    gil: &GilSnapshot,
+    gils: &[GilSnapshot],
     looks: &Looks<'_>,
 ) -> Result<Vec<ThreadSnapshot>, ReadError> {
+    let interpreter_ids: Vec<Vec<i64>> =
+        (sampler.gils().iter()).map(|gil| gil.interpreters.iter().map(|known| known.id).collect()).collect();
+    let is_there = |id: i64| interpreter_ids.iter().flatten().any(|known| *known == id);
+    // Where it was most, or is now if that has ended.
+    let home = |known: &KnownThread| match known.interpreter() {
+        most if is_there(most) => most,
+        _ => known.current_interpreter(),
+    };
     let known: Vec<(ThreadIndex, KnownThread)> = (sampler.threads().all().iter().enumerate())
-        .filter(|(_, known)| known.is_alive && known.interpreter == interpreter)
+        .filter(|(_, known)| known.is_alive && home(known) == interpreter)
         .map(|(index, known)| (ThreadIndex(index as u32), known.clone()))
         .collect();
     let mut threads = Vec::new();
     for (index, known) in known {
-        let is_holder = gil.holder().is_some_and(|(holder, _)| holder.index == index);
+        let holder = gils.iter().find_map(|gil| gil.holder().filter(|(holder, _)| holder.index == index));
+        let is_holder = holder.is_some();
         let usual = looks.usual(index, is_holder);
         let has_gil = matches!(usual.state, ThreadState::Hold | ThreadState::Stall(_));
-        let held = gil.holder().filter(|(holder, _)| has_gil && is_holder && !holder.frames.is_empty());
+        let held = holder.filter(|(holder, _)| has_gil && !holder.frames.is_empty());
         let frames = match held {
             Some((holder, _)) => Some(holder.frames.clone()),
             None => {
@@ -170,8 +186,15 @@ fn threads<M: ReadMemory>(
             index,
             tid: known.tid,
             namespace_tid: known.namespace_tid,
+            interpreters: known.interpreters().collect(),
             name: known.name,
             state: usual.state,
+            waits_elsewhere: match usual.state {
+                ThreadState::Wait { gil } => (interpreter_ids.get(usize::from(gil)))
+                    .filter(|ids| !ids.contains(&interpreter))
+                    .and_then(|ids| ids.first().copied()),
+                _ => None,
+            },
             since: usual.since,
             waits_for: looks.waits_for(index).map(|holder| {
                 let holder = &sampler.threads().all()[holder.0 as usize];

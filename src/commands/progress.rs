@@ -21,7 +21,7 @@ impl Progress {
         let command = target.command_title();
         let until = if args.duration.is_none() && args.pid.is_some() { "; Ctrl-C ends it" } else { "" };
         let plural = if threads == 1 { "" } else { "s" };
-        let before = format!("Recording pid {} (", target.pid);
+        let before = format!("Recording pid {}{} (", target.pid, target.own_pid());
         let after = format!(", CPython {}, {threads} thread{plural})", target.python);
         let room = WIDTH.saturating_sub(before.len() + after.len());
         eprintln!("{before}{}{after}\nat {} Hz{until}", shorten(&visible(&command), room), args.rate);

@@ -101,7 +101,7 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop, outputs: &mut Outp
     let mut recording = Recordings::start(file, path.is_some(), start, &target, &process, args)
         .with_context(|| cannot_write(path.as_deref()))?;
     let progress = Progress::start(&target, args, sampler.threads().all().len());
-    let pauser = pauser(&args.pausing, process.pid())?;
+    let pauser = pauser(&args.pausing, &process)?;
     let mut overhead = Overhead::new(args.max_overhead / 100.0);
     let mut clock = clock(args);
     let end = args.duration.map(Timestamp::from_duration_since_start);
@@ -121,7 +121,7 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop, outputs: &mut Outp
             break Ending::TargetExecuted;
         }
         let recorder = &mut recording.recorder;
-        let seen = tick(recorder, &mut sampler, pauser.as_ref(), at, clock.stride(), args.gil)
+        let seen = tick(recorder, &mut sampler, &process, pauser.as_ref(), at, clock.stride(), args.gil)
             .and_then(|()| if is_time { refresh(recorder, &mut sampler, at) } else { Ok(()) });
         if let Some(ending) = seen.err().and_then(|error| ending_after(error, &process)) {
             break ending;
@@ -195,8 +195,8 @@ impl Recordings {
         Ok(Recordings {
             recorder: Recorder::new(args.rate),
             stream: Stream::start(file, is_kept, &session, &[(target, process.cpus())])?,
-            others: NativeThreads::new(process.pid()),
-            groups: CpuGroups::of(process.pid()),
+            others: NativeThreads::new(process.entry().clone()),
+            groups: CpuGroups::of(process.entry()),
             missed: 0,
             own_cpu: own_cpu(),
             throttling: None,
@@ -300,6 +300,7 @@ fn ending_after(error: ReadError, process: &Process) -> Option<Ending> {
 fn tick(
     recorder: &mut Recorder,
     sampler: &mut Sampler<LiveMemory>,
+    process: &Process,
     pauser: Option<&Pauser>,
     at: Timestamp,
     weight: u32,
@@ -308,6 +309,10 @@ fn tick(
     let _paused = pauser.and_then(Pauser::pause);
     let (gils, threads) =
         if gil_only { (sampler.tick_gils()?, [].as_slice()) } else { sampler.tick_all()? };
+    // Memory is read by pid, which may be another process's once this one has ended.
+    if !process.is_alive() {
+        return Err(ReadError::Gone);
+    }
     recorder.add(at, weight, gils, threads);
     take_over_new(recorder, sampler, at);
     Ok(())
@@ -337,7 +342,8 @@ pub(super) fn take_over_new(recorder: &mut Recorder, sampler: &Sampler<impl Read
 
 fn thread(known: &KnownThread, at: Timestamp) -> Thread {
     Thread {
-        interpreter: known.interpreter,
+        interpreter: known.interpreter(),
+        interpreters: known.interpreters().collect(),
         tid: known.tid,
         namespace_tid: known.namespace_tid,
         name: known.name.clone(),

@@ -41,11 +41,18 @@ pub struct ThreadHeader {
     pub native_tid: Option<NamespaceTid>,
     /// Its innermost frame, or the `_PyCFrame` that points to it (3.11 and 3.12).
     pub frame_pointer: Address,
+    /// Somewhere on the C stack of the thread that runs with it (3.11 and 3.12).
+    pub c_stack: Option<Address>,
     /// Where its frames lie (3.11 on).
     pub data_stack: Option<DataStack>,
     /// Whether it may run Python: attached, which with a GIL means that it holds that. `None` where the
-    /// interpreter does not publish it (to 3.12).
+    /// interpreter does not keep it (to 3.11).
     pub is_attached: Option<bool>,
+    /// Whether it is the thread state that its thread was last attached with, of perhaps several. `None` where the
+    /// interpreter does not keep that (to 3.11).
+    pub is_current: Option<bool>,
+    /// Whether it may not run because another thread has stopped all others. `None` to 3.12.
+    pub is_suspended: Option<bool>,
 }
 
 /// The newest chunk of a thread's data stack.
@@ -198,6 +205,44 @@ pub fn read_thread(
     Ok(decode(&bytes[..length], layout, address))
 }
 
+/// Which of a thread's thread states, the oldest first, it runs with now; `None` where none can be told from the others.
+///
+/// # Errors
+/// When the target is gone or refuses.
+pub fn current_of(
+    memory: &impl ReadMemory,
+    layout: &Layout,
+    states: impl Iterator<Item = Address>,
+) -> Result<Option<Address>, ReadError> {
+    let mut innermost = None;
+    for address in states {
+        let header = match read_thread(memory, layout, address) {
+            Ok(Some(header)) => header,
+            Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+            _ => continue,
+        };
+        match header.is_current {
+            Some(true) => return Ok(Some(address)),
+            Some(false) => {}
+            // To 3.11 none is marked. One that has frames is inside of those before it, save for one that was left by
+            // the call of another.
+            None if has_frames(memory, layout, &header) => innermost = Some(address),
+            None => {}
+        }
+    }
+    Ok(innermost)
+}
+
+fn has_frames(memory: &impl ReadMemory, layout: &Layout, header: &ThreadHeader) -> bool {
+    let frame = match layout.thread.current_frame {
+        CurrentFrame::InThread(_) => Ok(header.frame_pointer),
+        CurrentFrame::BehindCFrame { current_frame, .. } => {
+            memory.read_pointer(header.frame_pointer + current_frame)
+        }
+    };
+    frame.is_ok_and(|frame| !frame.is_null())
+}
+
 pub(super) fn decode(bytes: &[u8], layout: &Layout, address: Address) -> Option<ThreadHeader> {
     let fields = &layout.thread;
     let frame_pointer = match fields.current_frame {
@@ -208,6 +253,7 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout, address: Address) -> Option<
         Some(offset) => i32::try_from(u64_at(bytes, offset)?).ok().filter(|&tid| tid > 0),
         None => None,
     };
+    let status = fields.status.and_then(|offset| i32_at(bytes, offset));
     Some(ThreadHeader {
         address,
         interpreter: pointer_at(bytes, fields.interpreter)?,
@@ -215,14 +261,30 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout, address: Address) -> Option<
         pthread: u64_at(bytes, fields.thread_id)?,
         native_tid: native_tid.map(NamespaceTid::new),
         frame_pointer: pointer_at(bytes, frame_pointer)?,
+        c_stack: c_stack(fields.current_frame, address, pointer_at(bytes, frame_pointer)?),
         data_stack: data_stack(layout, bytes),
-        is_attached: fields.status.and_then(|offset| Some(i32_at(bytes, offset)? & ACTIVE != 0)),
+        is_attached: status.map(|status| status & ACTIVE != 0),
+        is_current: status.map(|status| status & BOUND_GILSTATE != 0),
+        is_suspended: fields.attachment.and_then(|offset| Some(i32_at(bytes, offset)? == SUSPENDED)),
     })
+}
+
+/// A `_PyCFrame` is on the C stack, save for the outermost, which is in the thread state (`root_cframe`).
+fn c_stack(current_frame: CurrentFrame, thread_state: Address, cframe: Address) -> Option<Address> {
+    let is_on_stack = cframe.offset_from(thread_state).is_none_or(|offset| offset > MAX_HEADER as u64);
+    (matches!(current_frame, CurrentFrame::BehindCFrame { .. }) && is_on_stack).then_some(cframe)
 }
 
 /// `active`, the fifth bit of `PyThreadState._status` (CPython `Include/cpython/pystate.h`, 3.12 to 3.15): set
 /// and cleared with the attachment (`tstate_activate` in `Python/pystate.c`).
 const ACTIVE: i32 = 1 << 4;
+
+/// `bound_gilstate`, the fourth: set with each attachment and cleared in the thread's other thread states
+/// (`bind_gilstate_tstate` in `Python/pystate.c`).
+const BOUND_GILSTATE: i32 = 1 << 3;
+
+/// `_Py_THREAD_SUSPENDED` (CPython 3.13 to 3.15 `Include/internal/pycore_pystate.h`).
+const SUSPENDED: i32 = 2;
 
 /// Where a thread's frames lie, out of the bytes of its thread state.
 pub(super) fn data_stack(layout: &Layout, header: &[u8]) -> Option<DataStack> {
@@ -247,6 +309,9 @@ pub struct PthreadTid {
     offset: Option<u64>,
 }
 
+/// Where it is in glibc 2.26 to 2.41, on x86-64 and on aarch64.
+const USUAL_OFFSETS: [u64; 2] = [720, 208];
+
 /// How much of a descriptor is searched, in bytes.
 const DESCRIPTOR: usize = 2048;
 
@@ -263,22 +328,38 @@ impl PthreadTid {
             return;
         }
         let tasks = tasks();
-        let mut candidates: Option<Vec<u64>> = None;
-        for thread in threads {
+        // Each possible offset with the ids found there.
+        let mut candidates: Option<Vec<(u64, Vec<i32>)>> = None;
+        let mut descriptors: Vec<u64> = threads.iter().map(|thread| thread.pthread).collect();
+        descriptors.sort_unstable();
+        descriptors.dedup();
+        for pthread in descriptors {
             let mut descriptor = [0; DESCRIPTOR];
             // A thread that just ended has no descriptor any more; the others decide.
-            if memory.read(Address::new(thread.pthread), &mut descriptor).is_err() {
+            if memory.read(Address::new(pthread), &mut descriptor).is_err() {
                 continue;
             }
-            let fits = |offset: &u64| {
-                i32_at(&descriptor, *offset).is_some_and(|tid| tasks.contains(NamespaceTid::new(tid)))
-            };
-            candidates = Some(match candidates {
-                Some(candidates) => candidates.into_iter().filter(fits).collect(),
-                None => (0..DESCRIPTOR as u64).step_by(4).filter(fits).collect(),
+            let everywhere =
+                || (0..DESCRIPTOR as u64).step_by(4).map(|offset| (offset, Vec::new())).collect();
+            let mut fitting = candidates.take().unwrap_or_else(everywhere);
+            fitting.retain_mut(|(offset, tids)| {
+                // It is 0 once the thread has ended.
+                if i32_at(&descriptor, *offset) == Some(0) {
+                    return true;
+                }
+                let tid = i32_at(&descriptor, *offset)
+                    .filter(|tid| tasks.contains(NamespaceTid::new(*tid)) && !tids.contains(tid));
+                tids.extend(tid);
+                tid.is_some()
             });
+            candidates = Some(fitting);
         }
-        self.offset = candidates.and_then(|candidates| candidates.first().copied());
+        // The ids of a container are small numbers, of which there may be more in a descriptor.
+        let rank = |(offset, tids): &(u64, Vec<i32>)| {
+            (tids.len(), USUAL_OFFSETS.contains(offset), std::cmp::Reverse(*offset))
+        };
+        let best = candidates.into_iter().flatten().filter(|(_, tids)| !tids.is_empty()).max_by_key(rank);
+        self.offset = best.map(|(offset, _)| offset);
     }
 
     /// Where in its descriptor a thread's kernel id is; `None` where that has not been found, or the

@@ -33,6 +33,7 @@ impl Recording {
         let mut was_there = vec![false; threads];
         let mut building = Building::new(self);
         building.first_handovers = vec![None; building.recording.gils.len()];
+        building.was_enabled = vec![None; building.recording.gils.len()];
         let mut periods = Periods::default();
         for (place, &at) in parts.blocks.iter().enumerate() {
             let part = parts.read(place, threads, stacks)?;
@@ -61,6 +62,7 @@ impl Recording {
         self.own_cpu = Duration::ZERO;
         for gil in &mut self.gils {
             (gil.handovers, gil.ticks, gil.enabled) = (0, 0, true);
+            gil.switches.clear();
         }
         self.threads.iter_mut().for_each(|thread| thread.times = TaskTimes::default());
     }

@@ -77,6 +77,7 @@ pub(crate) fn bytes(rows: &[(String, &str)], ends: &[usize], sees_all_threads: b
     let indices: Vec<StackIndex> = (0..rows.len()).map(|number| stack(&mut stacks, number)).collect();
     let target = Target {
         pid: Pid::new(4242),
+        namespace_pid: None,
         python: "3.12.7".into(),
         free_threaded: rows.iter().any(|(_, row)| row.contains(&'P')),
         command: vec!["python3".into(), "app.py".into()],
@@ -90,6 +91,7 @@ pub(crate) fn bytes(rows: &[(String, &str)], ends: &[usize], sees_all_threads: b
             ThreadIndex(number as u32),
             Thread {
                 interpreter: 0,
+                interpreters: vec![0],
                 tid: Some(Tid::new(4243 + number as i32)),
                 namespace_tid: Some(NamespaceTid::new(4243 + number as i32)),
                 name: Some((*name).to_owned()),

@@ -16,6 +16,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::part::Part;
 use super::{Ending, Target, v1};
+use crate::units::NamespacePid;
 
 /// What a recording begins with; the version follows. The line feed shows where one was transferred as text.
 pub(super) const MAGIC: &[u8] = b"gilspy\n";
@@ -120,6 +121,7 @@ impl<W: Write> Appender<W> {
             parent: None,
             since_ns: 0,
             pid: target.pid.raw(),
+            namespace_pid: target.namespace_pid.map(NamespacePid::raw),
             python: target.python.clone(),
             free_threaded: target.free_threaded,
             command: target.command.clone(),

@@ -29,7 +29,7 @@ pub use crate::sample::{
     Frame, Holder, NativeThread, StackIndex, StackTable, Syscall, TaskTimes, ThreadIndex, ThreadState,
     Throttling,
 };
-use crate::units::{NamespaceTid, Pid, Tid, Timestamp};
+use crate::units::{NamespacePid, NamespaceTid, Pid, Tid, Timestamp};
 pub use file::{Appender, Session, Source};
 pub use part::{Counted, GilPart, Part};
 pub use reading::{NotARecording, read};
@@ -107,6 +107,8 @@ pub struct RateChange {
 pub struct Target {
     /// Its process id, as gilspy's namespace counts.
     pub pid: Pid,
+    /// The same as its own namespace counts, such as a container's; `None` where that is not known.
+    pub namespace_pid: Option<NamespacePid>,
     /// The interpreter's version, such as `3.14.10` or `3.15.0rc1`.
     pub python: String,
     /// Whether it is a free-threaded build (its GIL may still be on).
@@ -118,6 +120,12 @@ pub struct Target {
 }
 
 impl Target {
+    /// Its pid in its own namespace, where that is another: ` (1 in its namespace)`.
+    pub fn own_pid(&self) -> String {
+        let own = self.namespace_pid.filter(|own| own.raw() != self.pid.raw());
+        own.map_or_else(String::new, |own| format!(" ({own} in its namespace)"))
+    }
+
     /// The command line without the directory of the program: `python3 app.py`.
     pub fn command_title(&self) -> String {
         let Some((program, arguments)) = self.command.split_first() else {
@@ -154,8 +162,10 @@ pub enum Ending {
 /// A thread of the target that has a Python thread state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thread {
-    /// The interpreter it belongs to, by CPython's own numbering (0 is the main interpreter).
+    /// The interpreter that it was in most, by CPython's own numbering (0 is the main interpreter).
     pub interpreter: i64,
+    /// All interpreters that it was in, in the order of first sight.
+    pub interpreters: Vec<i64>,
     /// Its id as gilspy's namespace counts; `None` where it could not be found.
     pub tid: Option<Tid>,
     /// Its id as the target's own namespace counts.
@@ -215,18 +225,30 @@ impl Thread {
 }
 
 /// One GIL over the time of the recording.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GilTrack {
     /// The interpreters that share this GIL, by CPython's own numbering.
     pub interpreters: Vec<i64>,
-    /// Whether there is a GIL to hold: false in a free-threaded build that runs without.
+    /// Whether there was a GIL to hold, as of the last look: not in a free-threaded build that runs without.
     pub enabled: bool,
+    /// When that changed, in order of time: a free-threaded build switches the GIL on for the time that it takes to
+    /// import an extension module, and leaves it on if that needs it.
+    pub switches: Vec<GilSwitch>,
     /// After how long a holder is asked to give way (`sys.getswitchinterval()`).
     pub switch_interval: Duration,
     /// How often the GIL passed from one thread to another, counted by the interpreter itself.
     pub handovers: u64,
     /// How many ticks saw it.
     pub ticks: usize,
+}
+
+/// A GIL that was switched on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct GilSwitch {
+    /// When that was first seen, in seconds since the start.
+    pub at_s: f64,
+    /// Whether there has been a GIL from then on.
+    pub enabled: bool,
 }
 
 /// What a tick saw of a GIL.

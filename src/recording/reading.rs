@@ -11,8 +11,10 @@ use serde::de::DeserializeOwned;
 use super::file::{CLOSING, Found, HEADER, MAGIC, MUST_BE_KNOWN, PROCESS, STRETCH, Session, Source, VERSION};
 use super::part::{Counted, MOST_THREADS, Part};
 use super::v1::{self, Wrong};
-use super::{Ending, GilTrack, Holder, RateChange, Recording, StackTable, Target, Thread, Unreadable};
-use crate::units::{Pid, Tid, Timestamp};
+use super::{
+    Ending, GilSwitch, GilTrack, Holder, RateChange, Recording, StackTable, Target, Thread, Unreadable,
+};
+use crate::units::{NamespacePid, Pid, Tid, Timestamp};
 
 /// Processes of one recording at most.
 const MOST_PROCESSES: usize = 1 << 16;
@@ -20,8 +22,11 @@ const MOST_PROCESSES: usize = 1 << 16;
 /// Threads without Python at most, as many as are recorded.
 const MOST_NATIVE_THREADS: usize = 1 << 16;
 
-/// Bytes of the names of a process's threads at most.
+/// Bytes of the names of a process's threads and of the lists of their interpreters at most.
 const MOST_NAMES: usize = 1 << 28;
+
+/// Switches of a GIL that are told.
+const MOST_SWITCHES: usize = 1000;
 
 /// Why a file cannot be read as a recording.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +154,7 @@ impl Opening<'_> {
         }
         let target = Target {
             pid: Pid::new(process.pid),
+            namespace_pid: process.namespace_pid.map(NamespacePid::new),
             python: process.python,
             free_threaded: process.free_threaded,
             command: process.command,
@@ -217,6 +223,8 @@ pub(super) struct Building {
     names: usize,
     /// The count of handovers that each GIL was first seen with.
     pub(super) first_handovers: Vec<Option<u32>>,
+    /// Whether there was each GIL to hold when that was last known.
+    pub(super) was_enabled: Vec<Option<bool>>,
 }
 
 impl Building {
@@ -229,6 +237,7 @@ impl Building {
             native: HashMap::new(),
             names: 0,
             first_handovers: Vec::new(),
+            was_enabled: Vec::new(),
         }
     }
 
@@ -254,6 +263,7 @@ impl Building {
         let threads = &mut self.recording.threads;
         for (number, thread) in &part.threads {
             self.names += thread.name.as_ref().map_or(0, String::len);
+            self.names += thread.interpreters.len() * size_of::<i64>();
             if self.names > MOST_NAMES {
                 return Err("the names of its threads are too long");
             }
@@ -281,11 +291,13 @@ impl Building {
                 recording.gils.push(GilTrack {
                     interpreters: Vec::new(),
                     enabled: true,
+                    switches: Vec::new(),
                     switch_interval: Duration::ZERO,
                     handovers: 0,
                     ticks: 0,
                 });
                 self.first_handovers.push(None);
+                self.was_enabled.push(None);
             }
             let track = &mut recording.gils[place];
             track.interpreters.clone_from(&gil.interpreters);
@@ -294,11 +306,20 @@ impl Building {
                 track.ticks += ticks.len();
                 let first = *self.first_handovers[place].get_or_insert(run.handovers);
                 track.handovers = u64::from(run.handovers.saturating_sub(first));
-                match run.holder {
-                    Holder::Thread { .. } => track.enabled = true,
-                    Holder::Disabled => track.enabled = false,
-                    Holder::Unknown => recording.torn_ticks += ticks.len() as u64,
-                    Holder::Nobody => {}
+                let enabled = match run.holder {
+                    Holder::Thread { .. } | Holder::Nobody => true,
+                    Holder::Disabled | Holder::Stopped => false,
+                    Holder::Unknown => {
+                        recording.torn_ticks += ticks.len() as u64;
+                        continue;
+                    }
+                };
+                let was_enabled = self.was_enabled[place].replace(enabled);
+                track.enabled = enabled;
+                if was_enabled.is_some_and(|was| was != enabled) && track.switches.len() < MOST_SWITCHES {
+                    track
+                        .switches
+                        .push(GilSwitch { at_s: part.ticks[ticks.start].at.as_secs_f64(), enabled });
                 }
             }
         }

@@ -89,8 +89,8 @@ impl Recorder {
         if let Some(known) = self.threads.get_mut(index.0 as usize) {
             let thread = Thread { first_seen: known.thread.first_seen, ..thread };
             let same = |a: &Thread, b: &Thread| {
-                (a.interpreter, a.tid, a.namespace_tid, &a.name)
-                    == (b.interpreter, b.tid, b.namespace_tid, &b.name)
+                (a.interpreter, &a.interpreters, a.tid, a.namespace_tid, &a.name)
+                    == (b.interpreter, &b.interpreters, b.tid, b.namespace_tid, &b.name)
             };
             known.is_changed |= !same(&known.thread, &thread);
             known.thread = thread;

@@ -23,7 +23,7 @@ pub struct InterpreterSnapshot {
     pub id: i64,
     /// Its GIL, perhaps shared with other interpreters.
     pub gil: GilSnapshot,
-    /// Its threads, oldest first.
+    /// The threads that were in it in most looks, oldest first.
     pub threads: Vec<ThreadSnapshot>,
 }
 
@@ -48,6 +48,8 @@ pub struct GilSnapshot {
     pub waiting: u32,
     /// In how many looks it could not be read consistently.
     pub unknown: u32,
+    /// In how many looks there was no GIL, and one thread had stopped others.
+    pub stopped: u32,
 }
 
 /// A thread that held the GIL; it may belong to another interpreter that shares it, or have ended.
@@ -77,11 +79,15 @@ pub struct ThreadSnapshot {
     pub namespace_tid: Option<NamespaceTid>,
     /// Its name.
     pub name: Option<String>,
+    /// All interpreters that it was in, by CPython's own numbering.
+    pub interpreters: Vec<i64>,
     /// What it did in most looks.
     pub state: ThreadState,
     /// For how long it has been doing that at least, as far as the looks tell; `None` where it did something else in
     /// the last one.
     pub since: Option<Duration>,
+    /// The interpreter whose GIL it waits for, where that is not one that its own interpreter has.
+    pub waits_elsewhere: Option<i64>,
     /// Who held the GIL most while it waited for that.
     pub waits_for: Option<(Option<String>, Option<Tid>)>,
     /// Its stack, innermost call first; `None` where it could not be read consistently.

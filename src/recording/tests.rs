@@ -269,9 +269,11 @@ fn stacks() -> impl Strategy<Value = NewStacks> {
 
 fn thread() -> impl Strategy<Value = Thread> {
     let ids = (any::<i64>(), prop::option::of(any::<i32>()), prop::option::of(any::<i32>()));
-    (ids, prop::option::of(".{0,5}"), moment(), moment()).prop_map(
-        |((interpreter, tid, namespace_tid), name, first_seen, last_seen)| Thread {
+    let interpreters = prop::collection::vec(any::<i64>(), 0..3);
+    (ids, interpreters, prop::option::of(".{0,5}"), moment(), moment()).prop_map(
+        |((interpreter, tid, namespace_tid), interpreters, name, first_seen, last_seen)| Thread {
             interpreter,
+            interpreters,
             tid: tid.map(Tid::new),
             namespace_tid: namespace_tid.map(NamespaceTid::new),
             name,
@@ -305,7 +307,13 @@ fn stack() -> impl Strategy<Value = StackIndex> {
 fn gil() -> impl Strategy<Value = GilPart> {
     let held = (any::<u32>(), stack())
         .prop_map(|(thread, stack)| Holder::Thread { thread: ThreadIndex(thread), stack });
-    let holder = prop_oneof![Just(Holder::Nobody), Just(Holder::Disabled), Just(Holder::Unknown), held];
+    let holder = prop_oneof![
+        Just(Holder::Nobody),
+        Just(Holder::Disabled),
+        Just(Holder::Stopped),
+        Just(Holder::Unknown),
+        held
+    ];
     let run = (holder, any::<u32>()).prop_map(|(holder, handovers)| GilRun { holder, handovers });
     (prop::collection::vec(any::<i64>(), 0..3), duration(), runs(run))
         .prop_map(|(interpreters, switch_interval, runs)| GilPart { interpreters, switch_interval, runs })

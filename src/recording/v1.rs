@@ -46,6 +46,8 @@ pub(super) struct Process {
     /// When it was first looked at, since the start of the recording.
     pub since_ns: u64,
     pub pid: i32,
+    /// The same in its own namespace.
+    pub namespace_pid: Option<i32>,
     pub python: String,
     pub free_threaded: bool,
     pub command: Vec<String>,
@@ -93,7 +95,8 @@ pub(super) struct Stretch {
     pub gil_runs: Vec<u32>,
     pub gil_end: Vec<u32>,
     /// Each run of each GIL: its first tick (of the first run from 0 on, then since the run before), who held it (0
-    /// nobody, 1 there is none, 2 unknown, else 3 more than the thread), the count of handovers since the run before.
+    /// nobody, 1 there is none, 2 unknown, 3 there is none and one thread had stopped others, else 4 more than the
+    /// thread), the count of handovers since the run before.
     pub gil_run_from: Vec<u32>,
     pub gil_run_holder: Vec<u64>,
     pub gil_run_handovers: Vec<i64>,
@@ -140,7 +143,9 @@ pub(super) struct ThrottlingRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ThreadRecord {
     pub number: u32,
+    /// The interpreter that it was in most so far, and all.
     pub interpreter: i64,
+    pub interpreters: Vec<i64>,
     pub tid: Option<i32>,
     pub namespace_tid: Option<i32>,
     pub name: Option<String>,
@@ -262,6 +267,7 @@ impl Stretch {
             self.threads.push(ThreadRecord {
                 number: number.0,
                 interpreter: thread.interpreter,
+                interpreters: thread.interpreters.clone(),
                 tid: thread.tid.map(Tid::raw),
                 namespace_tid: thread.namespace_tid.map(NamespaceTid::raw),
                 name: thread.name.clone(),
@@ -305,7 +311,8 @@ impl Stretch {
                 Holder::Nobody => 0,
                 Holder::Disabled => 1,
                 Holder::Unknown => 2,
-                Holder::Thread { thread, .. } => u64::from(thread.0) + 3,
+                Holder::Stopped => 3,
+                Holder::Thread { thread, .. } => u64::from(thread.0) + 4,
             });
             if let Holder::Thread { stack, .. } = run.holder {
                 self.gil_run_stack.push(stack_number(stack));
@@ -390,6 +397,7 @@ impl Stretch {
         let thread = |record: &ThreadRecord| {
             let thread = Thread {
                 interpreter: record.interpreter,
+                interpreters: record.interpreters.clone(),
                 tid: record.tid.map(Tid::new),
                 namespace_tid: record.namespace_tid.map(NamespaceTid::new),
                 name: record.name.clone(),
@@ -441,8 +449,9 @@ impl Stretch {
                     0 => Holder::Nobody,
                     1 => Holder::Disabled,
                     2 => Holder::Unknown,
+                    3 => Holder::Stopped,
                     thread => Holder::Thread {
-                        thread: ThreadIndex(u32::try_from(thread - 3).map_err(|_| "a thread is missing")?),
+                        thread: ThreadIndex(u32::try_from(thread - 4).map_err(|_| "a thread is missing")?),
                         stack: stack(*stacks.next().ok_or("a holder has no stack")?)?,
                     },
                 };

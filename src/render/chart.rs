@@ -102,7 +102,7 @@ impl<'a> Element<'a> {
                 [Element::Thread(thread)].into_iter().chain(Element::of_stack(recording, stack)).collect()
             }
             Holder::Unknown => vec![Element::Unknown],
-            Holder::Nobody | Holder::Disabled => Vec::new(),
+            Holder::Nobody | Holder::Disabled | Holder::Stopped => Vec::new(),
         }
     }
 

@@ -21,7 +21,8 @@ pub fn text(snapshot: &Snapshot, holder_only: bool) -> String {
     let target = &snapshot.target;
     let build = if target.free_threaded { ", free-threaded build" } else { "" };
     let command = target.command_title();
-    let mut text = format!("pid {}  {}  CPython {}{build}\n", target.pid, visible(&command), target.python);
+    let (pid, own, python) = (target.pid, target.own_pid(), &target.python);
+    let mut text = format!("pid {pid}{own}  {}  CPython {python}{build}\n", visible(&command));
     for interpreter in &snapshot.interpreters {
         if snapshot.interpreters.len() > 1 {
             text.push_str(&format!("\ninterpreter {}\n", interpreter.id));
@@ -29,7 +30,7 @@ pub fn text(snapshot: &Snapshot, holder_only: bool) -> String {
         text.push_str(&gil_sentence(&interpreter.gil));
         text.push('\n');
         match holder_only {
-            true => text.push_str(&holder(interpreter)),
+            true => text.push_str(&holder(snapshot, interpreter)),
             false => text.push_str(&threads(interpreter)),
         }
     }
@@ -40,7 +41,11 @@ pub fn text(snapshot: &Snapshot, holder_only: bool) -> String {
 fn gil_sentence(gil: &GilSnapshot) -> String {
     let looks = format!("{} looks over {:.0} ms", gil.looks, gil.span.as_secs_f64() * 1000.0);
     if gil.enabled == Some(false) {
-        return format!("There is no GIL to hold: it is off ({looks}).");
+        let stopped = match gil.stopped {
+            0 => String::new(),
+            stopped => format!(", others stopped by one thread in {stopped}"),
+        };
+        return format!("There is no GIL to hold: it is off ({looks}{stopped}).");
     }
     let mut sentence = match gil.holder() {
         Some((holder, held)) => {
@@ -72,11 +77,12 @@ fn gil_sentence(gil: &GilSnapshot) -> String {
     sentence + "."
 }
 
-fn holder(interpreter: &InterpreterSnapshot) -> String {
+fn holder(snapshot: &Snapshot, interpreter: &InterpreterSnapshot) -> String {
     let Some((holder, _)) = interpreter.gil.holder() else {
         return String::new();
     };
-    let thread = interpreter.threads.iter().find(|thread| thread.index == holder.index);
+    let mut threads = snapshot.interpreters.iter().flat_map(|interpreter| &interpreter.threads);
+    let thread = threads.find(|thread| thread.index == holder.index);
     let state = match thread.map(|thread| thread.state) {
         Some(state @ ThreadState::Stall(_)) => state,
         _ => ThreadState::Hold,
@@ -91,10 +97,20 @@ fn holder(interpreter: &InterpreterSnapshot) -> String {
 fn threads(interpreter: &InterpreterSnapshot) -> String {
     let mut text = String::new();
     for thread in &interpreter.threads {
-        text.push_str(&format!("\n{}  {}\n", named(&thread.name, thread.tid), doing(thread)));
+        text.push_str(&format!("\n{}  {}\n", title(thread), doing(thread)));
         text.push_str(&stack(thread.frames.as_deref()));
     }
     text
+}
+
+/// Its name and id, with its own namespace's where that is another.
+fn title(thread: &ThreadSnapshot) -> String {
+    let own = thread.namespace_tid.filter(|own| thread.tid.is_some_and(|tid| tid.raw() != own.raw()));
+    let name = visible(thread.name.as_deref().unwrap_or("thread"));
+    match (thread.tid, own) {
+        (Some(tid), Some(own)) => format!("{name} ({tid}, {own} in its namespace)"),
+        _ => named(&thread.name, thread.tid),
+    }
 }
 
 /// What a thread does, for how long already, and for whom it waits.
@@ -103,8 +119,12 @@ fn doing(thread: &ThreadSnapshot) -> String {
     if let Some(since) = thread.since.filter(|since| *since >= WORTH_SAYING) {
         text.push_str(&format!(", for at least {}", ms(since)));
     }
+    if let Some(interpreter) = thread.waits_elsewhere {
+        text.push_str(&format!(", for the GIL of interpreter {interpreter}"));
+    }
     if let (ThreadState::Wait { .. }, Some((name, tid))) = (thread.state, &thread.waits_for) {
-        text.push_str(&format!(", for {}", named(name, *tid)));
+        let held = if thread.waits_elsewhere.is_some() { ", held by" } else { ", for" };
+        text.push_str(&format!("{held} {}", named(name, *tid)));
     }
     text
 }
@@ -198,6 +218,7 @@ struct Looks {
     held_by: Vec<HeldBy>,
     free: u32,
     unknown: u32,
+    stopped: u32,
     span_ms: f64,
 }
 
@@ -216,6 +237,8 @@ struct Thread<'a> {
     syscall: Option<String>,
     since_ms: Option<f64>,
     waits_for_tid: Option<Tid>,
+    waits_for_interpreter: Option<i64>,
+    interpreters: &'a [i64],
     frames: &'a [Frame],
 }
 
@@ -240,6 +263,7 @@ impl<'a> Interpreter<'a> {
                     .collect(),
                 free: gil.free,
                 unknown: gil.unknown,
+                stopped: gil.stopped,
                 span_ms: gil.span.as_secs_f64() * 1000.0,
             },
             threads: interpreter.threads.iter().map(Thread::of).collect(),
@@ -260,6 +284,8 @@ impl<'a> Thread<'a> {
                 ThreadState::Wait { .. } => thread.waits_for.as_ref().and_then(|(_, tid)| *tid),
                 _ => None,
             },
+            waits_for_interpreter: thread.waits_elsewhere,
+            interpreters: &thread.interpreters,
             frames: thread.frames.as_deref().unwrap_or_default(),
         }
     }

@@ -9,8 +9,8 @@ use crate::analysis::{
     Analysed, Analysis, GilAnalysis, HoldLength, LongHold, States, TopHolder, Verdict, overhead_cpu,
     threads_of,
 };
-use crate::recording::{Frame, GilTrack, RateChange, Recording, Target, Thread, ThreadIndex};
-use crate::units::Tid;
+use crate::recording::{Frame, GilSwitch, GilTrack, RateChange, Recording, Target, Thread, ThreadIndex};
+use crate::units::{NamespaceTid, Tid};
 
 /// Lines of code listed at most.
 const TOP_HOLDERS: usize = 50;
@@ -40,6 +40,8 @@ struct Report<'a> {
     native_threads: Vec<NativeThread<'a>>,
     cpu_quota: Option<CpuQuota>,
     cpus: u32,
+    parallel_mean: Option<f64>,
+    parallel_ci95: Option<f64>,
     headroom: Option<f64>,
     verdict: Option<&'a Verdict>,
 }
@@ -69,6 +71,8 @@ struct Interpreter<'a> {
 #[derive(Serialize)]
 struct Gil<'a> {
     enabled: bool,
+    switches: &'a [GilSwitch],
+    stopped: f64,
     held: f64,
     held_ci95: Option<f64>,
     handovers: u64,
@@ -116,7 +120,9 @@ struct WaitingBy {
 #[derive(Serialize)]
 struct ThreadFigures<'a> {
     tid: Option<Tid>,
+    namespace_tid: Option<NamespaceTid>,
     name: Option<&'a str>,
+    interpreters: &'a [i64],
     cpu_s: Option<f64>,
     runqueue_s: Option<f64>,
     waited_s: Option<f64>,
@@ -215,6 +221,8 @@ impl<'a> Report<'a> {
                 throttled_s: throttling.throttled.as_secs_f64(),
             }),
             cpus: recording.cpus,
+            parallel_mean: analysis.parallel.map(|parallel| parallel.mean),
+            parallel_ci95: analysis.parallel.and_then(|parallel| parallel.ci95),
             headroom: analysis.headroom,
             verdict: analysis.verdict.as_ref(),
         }
@@ -267,7 +275,7 @@ fn long_holds<'a>(recording: &'a Recording, holds: &[LongHold]) -> Vec<LongHoldF
 }
 
 impl<'a> Gil<'a> {
-    fn of(gil: &GilTrack, analysis: &'a GilAnalysis) -> Self {
+    fn of(gil: &'a GilTrack, analysis: &'a GilAnalysis) -> Self {
         let waiting = analysis.waiting.as_ref();
         let lengths = &analysis.hold_lengths;
         // What is too short for the rate is null.
@@ -277,6 +285,8 @@ impl<'a> Gil<'a> {
         };
         Gil {
             enabled: gil.enabled,
+            switches: &gil.switches,
+            stopped: analysis.stopped,
             held: analysis.held.mean,
             held_ci95: analysis.held.ci95,
             handovers: gil.handovers,
@@ -319,7 +329,9 @@ impl<'a> ThreadFigures<'a> {
         let states: Option<&States> = of_thread.states.as_ref();
         ThreadFigures {
             tid: thread.tid,
+            namespace_tid: thread.namespace_tid,
             name: thread.name.as_deref(),
+            interpreters: &thread.interpreters,
             cpu_s: sees_all.then_some(thread.times.cpu.as_secs_f64()),
             runqueue_s: sees_all.then_some(thread.times.run_queue.as_secs_f64()),
             waited_s: sees_all.then_some(of_thread.waited_s),

@@ -7,8 +7,9 @@ use super::heading;
 use crate::analysis::{
     Analysis, GilAnalysis, HoldLength, HoldLengths, States, TopHolder, Verdict, overhead_cpu, threads_of,
 };
-use crate::recording::{Ending, GilTrack, Recording, ThreadIndex};
+use crate::recording::{Ending, GilTrack, Recording, Thread, ThreadIndex};
 use crate::text::visible;
+use crate::units::NamespaceTid;
 
 /// Columns of a terminal.
 pub(super) const WIDTH: usize = 80;
@@ -20,8 +21,18 @@ const LINES: usize = 17;
 const FEWEST_ROWS: usize = 2;
 const MOST_ROWS: usize = 6;
 
+/// Columns for a thread's id, and for its two ids where its own namespace counts otherwise.
+const TID_WIDTH: usize = 8;
+const CONTAINED_TID_WIDTH: usize = 13;
+
+/// Lines for GILs at most, where there are several.
+const MOST_GILS: usize = 5;
+
 /// Columns for a thread's name.
 const NAME_WIDTH: usize = 20;
+
+/// Columns for the numbers of the interpreters that share a GIL.
+const INTERPRETERS_WIDTH: usize = 12;
 
 /// Lines for what a verdict says, and for its advice.
 const VERDICT_LINES: usize = 2;
@@ -44,22 +55,34 @@ pub fn text(recording: &Recording, analysis: &Analysis, emphasis: Style) -> Stri
     let verdict = analysis.verdict.as_ref();
     let head = verdict.map(|verdict| judgement(verdict, emphasis)).unwrap_or_default();
     let foot = how(recording);
-    let gils: Vec<String> =
-        (0..recording.gils.len().min(MOST_ROWS)).map(|gil| gil_sentence(recording, analysis, gil)).collect();
-    let fixed = [&head, &foot].into_iter().chain(&gils).map(|text| text.lines().count());
+    let gils = gil_sentences(recording, analysis);
+    let fixed = [&head, &foot, &gils].into_iter().map(|text| text.lines().count());
     let room = LINES.saturating_sub(1 + fixed.sum::<usize>());
-    // Each table has an empty line and a heading.
-    let tables = gils.len().max(1);
-    let blamed =
-        blamed(recording, analysis, room.saturating_sub(tables * (2 + FEWEST_ROWS)).clamp(1, BLAMED));
+    // The table has an empty line and a heading.
+    let blamed = blamed(recording, analysis, room.saturating_sub(2 + FEWEST_ROWS).clamp(1, BLAMED));
     let room = room.saturating_sub(blamed.lines().count());
-    let rows = (room / tables).saturating_sub(2).clamp(FEWEST_ROWS, MOST_ROWS);
-    let mut text = String::from("\n") + &head;
-    for (gil, sentence) in gils.iter().enumerate() {
-        text.push_str(sentence);
-        text.push_str(&table(recording, analysis, gil, rows));
+    let rows = room.saturating_sub(2).clamp(FEWEST_ROWS, MOST_ROWS);
+    String::from("\n") + &head + &gils + &table(recording, analysis, rows) + &blamed + &foot
+}
+
+/// A sentence or two for each GIL, those first for which there was most waiting, then that were held most.
+fn gil_sentences(recording: &Recording, analysis: &Analysis) -> String {
+    let rank = |gil: &usize| {
+        let of_gil = &analysis.gils[*gil];
+        let waited = of_gil.waiting.as_ref().map_or(0.0, |waiting| waiting.causes.total_s());
+        (waited, of_gil.held.mean)
+    };
+    let mut gils: Vec<usize> = (0..recording.gils.len()).collect();
+    gils.sort_by(|a, b| {
+        let (x, y) = (rank(a), rank(b));
+        y.0.total_cmp(&x.0).then(y.1.total_cmp(&x.1))
+    });
+    let shown = if gils.len() > MOST_GILS { MOST_GILS - 1 } else { gils.len() };
+    let mut text: String = gils[..shown].iter().map(|&gil| gil_sentence(recording, analysis, gil)).collect();
+    if shown < gils.len() {
+        text.push_str(&format!("{} more GILs\n", gils.len() - shown));
     }
-    text + &blamed + &foot
+    text
 }
 
 /// The verdict in words, its kind first, with its advice, and the second one where there are two.
@@ -98,10 +121,13 @@ fn gil_sentence(recording: &Recording, analysis: &Analysis, place: usize) -> Str
     let (gil, of_gil) = (&recording.gils[place], &analysis.gils[place]);
     let mut sentence = match recording.gils.len() {
         1 => String::new(),
-        _ => format!("interpreter {}: ", list(&gil.interpreters)),
+        _ => format!("interpreter {}: ", pad(&list(&gil.interpreters), INTERPRETERS_WIDTH).trim_end()),
     };
     sentence.push_str(&figures(recording, gil, of_gil));
-    if recording.ticks == 0 || !gil.enabled || recording.gils.len() > 1 {
+    if recording.gils.len() > 1 {
+        return wrapped(sentence.trim_end(), "", 1);
+    }
+    if recording.ticks == 0 || !gil.enabled {
         return sentence;
     }
     sentence.push_str(&lengths(&of_gil.hold_lengths));
@@ -119,7 +145,21 @@ fn figures(recording: &Recording, gil: &GilTrack, analysis: &GilAnalysis) -> Str
         return "The recording ended before the first look.\n".to_owned();
     }
     if !gil.enabled {
-        return "There is no GIL to hold: this is a free-threaded build and its GIL is off.\n".to_owned();
+        let stopped = match analysis.stopped {
+            0.0 => String::new(),
+            stopped => format!(" One thread had stopped all others {} of the time.", percent(stopped)),
+        };
+        let was_on = match gil.switches.is_empty() {
+            true => String::new(),
+            false => format!(", and was held {} of the time before", percent(analysis.held.mean)),
+        };
+        if recording.gils.len() > 1 {
+            return format!("there is no GIL to hold: it is off{was_on}.{stopped}\n");
+        }
+        let sentence = format!(
+            "There is no GIL to hold: this is a free-threaded build and its GIL is off{was_on}.{stopped}"
+        );
+        return wrapped(&sentence, "", 2);
     }
     let rate = analysis.handovers_per_s.map_or_else(String::new, |rate| format!("   {rate:.0} handovers/s"));
     let unknown = match analysis.unknown {
@@ -133,11 +173,18 @@ fn figures(recording: &Recording, gil: &GilTrack, analysis: &GilAnalysis) -> Str
         Some(ci95) => format!("{:.1} ± {:.1} %", analysis.held.mean * 100.0, ci95 * 100.0),
         None => percent(analysis.held.mean),
     };
+    let since = match gil.switches.last() {
+        Some(switch) => format!("The GIL was switched on after {}.\n", heading::seconds(switch.at_s)),
+        None if recording.target.free_threaded => {
+            "The GIL of this free-threaded build was on all the time.\n".to_owned()
+        }
+        None => String::new(),
+    };
     let waiting = analysis
         .waiting
         .as_ref()
         .map_or_else(String::new, |waiting| format!("   {:.1} threads waiting", waiting.waiters.mean));
-    format!("GIL held {held}{waiting}{rate}{unknown}\n")
+    format!("{since}GIL held {held}{waiting}{rate}{unknown}\n")
 }
 
 /// How long the GIL is kept at a time, as far as the rate can tell.
@@ -166,41 +213,78 @@ fn carrier(analysis: &GilAnalysis) -> Option<String> {
     })
 }
 
-fn table(recording: &Recording, analysis: &Analysis, place: usize, rows: usize) -> String {
-    let (gil, of_gil) = (&recording.gils[place], &analysis.gils[place]);
-    let threads = threads_of(recording, place, analysis);
-    if threads.is_empty() || recording.ticks == 0 || (!gil.enabled && !recording.sees_all_threads) {
+/// The threads of all GILs, each with the place of its own.
+fn threads(recording: &Recording, analysis: &Analysis) -> Vec<(usize, ThreadIndex)> {
+    let of_gil = |gil| threads_of(recording, gil, analysis).into_iter().map(move |thread| (gil, thread));
+    let mut threads: Vec<_> = (0..recording.gils.len()).flat_map(of_gil).collect();
+    let rank = |(gil, thread): &(usize, ThreadIndex)| {
+        let of_thread = &analysis.threads[thread.0 as usize];
+        let held = analysis.gils[*gil].hold.get(thread).copied().unwrap_or(0.0);
+        (of_thread.inflicted_s, held, of_thread.waited_s)
+    };
+    if recording.gils.len() > 1 {
+        threads.sort_by(|a, b| {
+            let (x, y) = (rank(a), rank(b));
+            y.0.total_cmp(&x.0).then(y.1.total_cmp(&x.1)).then(y.2.total_cmp(&x.2))
+        });
+    }
+    threads
+}
+
+fn table(recording: &Recording, analysis: &Analysis, rows: usize) -> String {
+    let threads = threads(recording, analysis);
+    let is_enabled = recording.gils.iter().any(|gil| gil.enabled);
+    if threads.is_empty() || recording.ticks == 0 || (!is_enabled && !recording.sees_all_threads) {
         return String::new();
     }
     let shown = if threads.len() > rows { rows - usize::from(rows > 1) } else { threads.len() };
-    let columns = Column::of(gil, recording.sees_all_threads);
-    let has_waiting = threads[..shown].iter().any(|&index| waits_for(recording, of_gil, index).is_some());
+    let columns = Column::of(recording);
+    let waits_for = |(gil, index): (usize, ThreadIndex)| waits_for(recording, analysis, gil, index);
+    let has_waiting = threads[..shown].iter().any(|&thread| waits_for(thread).is_some());
     let width = if columns.len() > 3 { 8 } else { 9 };
-    let mut table = format!("\n{} {:>8}", pad("thread", NAME_WIDTH), "tid");
+    let is_contained = recording.threads.iter().any(|thread| own_tid(thread).is_some());
+    let (tid_title, tid_width) =
+        if is_contained { ("tid/own", CONTAINED_TID_WIDTH) } else { ("tid", TID_WIDTH) };
+    let name_width = NAME_WIDTH + TID_WIDTH - tid_width;
+    // `parallel` fills its column.
+    let gap = if columns.len() > 3 && columns.contains(&Column::Parallel) { " " } else { "" };
+    let name_width = name_width - gap.len();
+    let mut table = format!("\n{} {tid_title:>tid_width$}{gap}", pad("thread", name_width));
     columns.iter().for_each(|column| table.push_str(&format!("{:>width$}", column.title())));
     table.push_str(if has_waiting { "  waits for\n" } else { "\n" });
-    for &index in &threads[..shown] {
+    for &(gil, index) in &threads[..shown] {
         let thread = &recording.threads[index.0 as usize];
-        let tid = thread.tid.map_or_else(|| "?".to_owned(), |tid| tid.to_string());
-        table.push_str(&format!("{} {tid:>8}", pad(&visible(&thread.label()), NAME_WIDTH)));
+        let mut tid = thread.tid.map_or_else(|| "?".to_owned(), |tid| tid.to_string());
+        tid.extend(own_tid(thread).map(|own| format!("/{own}")));
+        table.push_str(&format!("{} {tid:>tid_width$}{gap}", pad(&visible(&thread.label()), name_width)));
         columns
             .iter()
-            .for_each(|column| table.push_str(&share(column.of_thread(analysis, of_gil, index), width)));
-        let waits_for = waits_for(recording, of_gil, index);
-        table.push_str(waits_for.map_or_else(String::new, |name| format!("  {name}")).trim_end());
+            .for_each(|column| table.push_str(&share(column.of_thread(analysis, gil, index), width)));
+        table.push_str(
+            waits_for((gil, index)).map_or_else(String::new, |name| format!("  {name}")).trim_end(),
+        );
         table.push('\n');
     }
     let rest = &threads[shown..];
     if !rest.is_empty() {
-        table.push_str(&format!("{} {:>8}", pad(&format!("{} more", rest.len()), NAME_WIDTH), "…"));
+        table.push_str(&format!(
+            "{} {:>tid_width$}{gap}",
+            pad(&format!("{} more", rest.len()), name_width),
+            "…"
+        ));
         for column in &columns {
-            let sum = rest.iter().map(|&index| column.of_thread(analysis, of_gil, index)).sum();
+            let sum = rest.iter().map(|&(gil, index)| column.of_thread(analysis, gil, index)).sum();
             let is_sum = matches!(column, Column::Held | Column::Hold | Column::Stall);
             table.push_str(&if is_sum { share(sum, width) } else { " ".repeat(width) });
         }
         table = table.trim_end().to_owned() + "\n";
     }
     table
+}
+
+/// A thread's id in its own namespace, where that is another.
+fn own_tid(thread: &Thread) -> Option<NamespaceTid> {
+    thread.namespace_tid.filter(|own| thread.tid.is_some_and(|tid| tid.raw() != own.raw()))
 }
 
 /// A column of the table of threads.
@@ -217,9 +301,14 @@ enum Column {
 }
 
 impl Column {
-    fn of(gil: &GilTrack, sees_all_threads: bool) -> Vec<Column> {
-        match (sees_all_threads, gil.enabled) {
+    fn of(recording: &Recording) -> Vec<Column> {
+        let is_enabled = recording.gils.iter().any(|gil| gil.enabled);
+        let has_switched = recording.gils.iter().any(|gil| !gil.switches.is_empty());
+        match (recording.sees_all_threads, is_enabled) {
             (false, _) => vec![Column::Held],
+            (true, _) if has_switched => {
+                vec![Column::Parallel, Column::Hold, Column::Wait, Column::Native, Column::Blocked]
+            }
             (true, true) => vec![Column::Hold, Column::Stall, Column::Wait, Column::Native, Column::Blocked],
             (true, false) => vec![Column::Parallel, Column::Native, Column::Blocked],
         }
@@ -236,10 +325,10 @@ impl Column {
         }
     }
 
-    fn of_thread(self, analysis: &Analysis, gil: &GilAnalysis, index: ThreadIndex) -> f64 {
+    fn of_thread(self, analysis: &Analysis, gil: usize, index: ThreadIndex) -> f64 {
         let states: States = analysis.threads[index.0 as usize].states.unwrap_or_default();
         match self {
-            Column::Held => gil.hold.get(&index).copied().unwrap_or(0.0),
+            Column::Held => analysis.gils[gil].hold.get(&index).copied().unwrap_or(0.0),
             Column::Hold => states.hold,
             Column::Stall => states.stall,
             Column::Wait => states.wait,
@@ -255,17 +344,24 @@ fn share(share: f64, width: usize) -> String {
     if share > 0.0 { format!("{:>width$}", percent(share)) } else { format!("{:>width$}", "-") }
 }
 
-/// For whom a thread waits most, and for how long.
-fn waits_for(recording: &Recording, gil: &GilAnalysis, waiter: ThreadIndex) -> Option<String> {
-    let pairs = &gil.waiting.as_ref()?.pairs;
-    let total: f64 = pairs.iter().filter(|pair| pair.waiter == waiter).map(|pair| pair.seconds).sum();
-    if total < LEAST_BLAME * recording.duration.as_secs_f64() {
+/// For whom a thread waits most; after its interpreter's number and a colon where that has another GIL than the
+/// thread's.
+fn waits_for(recording: &Recording, analysis: &Analysis, own: usize, waiter: ThreadIndex) -> Option<String> {
+    let of_waiter = |gil: usize| {
+        let pairs = analysis.gils[gil].waiting.iter().flat_map(|waiting| &waiting.pairs);
+        pairs.filter(move |pair| pair.waiter == waiter)
+    };
+    let total = |gil: &usize| of_waiter(*gil).map(|pair| pair.seconds).sum::<f64>();
+    let gil = (0..recording.gils.len()).max_by(|a, b| total(a).total_cmp(&total(b)))?;
+    if total(&gil) < LEAST_BLAME * recording.duration.as_secs_f64() {
         return None;
     }
-    let most = pairs.iter().find(|pair| pair.waiter == waiter && pair.holder.is_some())?;
-    let holder = recording.threads.get(most.holder?.0 as usize)?;
-    let used = NAME_WIDTH + 1 + 8 + 5 * 8 + 2;
-    Some(pad(&visible(&holder.label()), WIDTH - used))
+    let holder = of_waiter(gil).find_map(|pair| pair.holder)?;
+    let holder = recording.threads.get(holder.0 as usize)?.label();
+    let elsewhere = recording.gils[gil].interpreters.first().filter(|_| gil != own);
+    let holder = elsewhere.map_or_else(|| holder.clone(), |interpreter| format!("{interpreter}: {holder}"));
+    let used = NAME_WIDTH + 1 + TID_WIDTH + 5 * 8 + 2;
+    Some(pad(&visible(&holder), WIDTH - used))
 }
 
 /// The lines of code behind which others waited most, at most so many.

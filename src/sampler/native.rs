@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::Threads;
 use crate::sample::{NativeThread, TaskTimes};
+use crate::target::entry::ProcEntry;
 use crate::target::tasks;
-use crate::units::{Pid, Tid, Timestamp};
+use crate::units::{Tid, Timestamp};
 
 /// How often to look for them.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -17,7 +18,7 @@ const MOST_THREADS: usize = 65_536;
 /// The threads of a process, as far as the kernel knows them.
 #[derive(Debug)]
 pub struct NativeThreads {
-    pid: Pid,
+    process: ProcEntry,
     next: Timestamp,
     seen: HashMap<Tid, Seen>,
 }
@@ -33,8 +34,8 @@ struct Seen {
 
 impl NativeThreads {
     /// Those of a process; nothing is read yet.
-    pub fn new(pid: Pid) -> Self {
-        NativeThreads { pid, next: Timestamp::START, seen: HashMap::new() }
+    pub fn new(process: ProcEntry) -> Self {
+        NativeThreads { process, next: Timestamp::START, seen: HashMap::new() }
     }
 
     /// Looks at them, if it is time for that.
@@ -51,14 +52,14 @@ impl NativeThreads {
         let python: HashSet<Tid> = alive.filter_map(|known| known.tid).collect();
         // A thread may have been seen before it ran Python.
         self.seen.retain(|tid, _| !python.contains(tid));
-        for tid in tasks::tids(self.pid).into_iter().filter(|tid| !python.contains(tid)) {
-            let Some(now) = tasks::times(self.pid, tid) else { continue };
+        for tid in tasks::tids(&self.process).into_iter().filter(|tid| !python.contains(tid)) {
+            let Some(now) = tasks::times(&self.process, tid) else { continue };
             if let Some(seen) = self.seen.get_mut(&tid) {
                 seen.last = now;
             } else if self.seen.len() < MOST_THREADS {
                 self.seen.insert(
                     tid,
-                    Seen { name: tasks::comm(self.pid, tid), told: now, last: now, is_told: false },
+                    Seen { name: tasks::comm(&self.process, tid), told: now, last: now, is_told: false },
                 );
             }
         }

@@ -1,15 +1,18 @@
 //! The threads met so far: which thread state belongs to which, what the kernel and Python call them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
 
 use crate::cpython::layout::Layout;
 use crate::cpython::names::NameReader;
 use crate::cpython::threads::{self, Interpreter, PthreadTid, ThreadHeader, ThreadList};
 use crate::sample::ThreadIndex;
+use crate::target::entry::ProcEntry;
 use crate::target::memory::{ReadError, ReadMemory};
 use crate::target::tasks::{self, Tasks};
-use crate::units::{Address, NamespaceTid, Pid, Tid};
+use crate::units::{Address, NamespaceTid, Tid};
 
 /// How soon after one look for names another is worth its cost, when a new thread turns up.
 const NAMES_AGE: Duration = Duration::from_millis(5);
@@ -17,13 +20,26 @@ const NAMES_AGE: Duration = Duration::from_millis(5);
 /// How often to look whether threads have been renamed.
 const RENAMED: Duration = Duration::from_secs(1);
 
-/// A thread of the target.
+/// For how long a thread without a thread state is still looked at: C code makes one for each call of Python, and drops
+/// it afterwards (`PyGILState_Ensure`).
+const LINGERS: Duration = Duration::from_secs(1);
+
+/// C stacks are not larger: glibc's have 8 MiB, unless told otherwise.
+const LARGEST_STACK: u64 = 64 << 20;
+
+/// Interpreters of one thread that are told apart.
+const MOST_INTERPRETERS: usize = 64;
+
+/// A thread of the target. It has a thread state for each interpreter that it has been in, and runs with one of them at
+/// a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownThread {
-    /// Its thread state.
-    pub thread_state: Address,
-    /// Its interpreter's number.
-    pub interpreter: i64,
+    /// Its thread states, in the order of first sight.
+    states: SmallVec<[OwnState; 1]>,
+    /// The one that it was last seen to run with.
+    current: Address,
+    /// The numbers of the interpreters that it has been in, each with the looks that saw it there; never empty.
+    interpreters: SmallVec<[(i64, u32); 1]>,
     /// Its id as gilspy's namespace counts; `None` where it could not be found.
     pub tid: Option<Tid>,
     /// Its id as the target's namespace counts.
@@ -33,15 +49,71 @@ pub struct KnownThread {
     /// Whether it was there at the last look.
     pub is_alive: bool,
     pthread: u64,
+}
+
+/// A thread state of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OwnState {
+    address: Address,
+    /// Its interpreter's number.
+    interpreter: i64,
     interpreter_address: Address,
+    /// The refresh that saw it last.
+    seen_at: u64,
+}
+
+impl KnownThread {
+    /// The number of the interpreter that it was in most.
+    pub fn interpreter(&self) -> i64 {
+        // Of two that are equal the later one: it was called from the other.
+        self.interpreters.iter().max_by_key(|(_, looks)| *looks).map_or(0, |(id, _)| *id)
+    }
+
+    /// The numbers of all interpreters that it has been in, in the order of first sight.
+    pub fn interpreters(&self) -> impl Iterator<Item = i64> {
+        self.interpreters.iter().map(|(id, _)| *id)
+    }
+
+    /// The number of the interpreter that it is in now, or was in last.
+    pub fn current_interpreter(&self) -> i64 {
+        let current = self.current_state();
+        let current = self.states.iter().find(|state| Some(state.address) == current);
+        current.map_or_else(|| self.interpreter(), |state| state.interpreter)
+    }
+
+    /// The thread state that it runs with now, or ran with last.
+    pub(super) fn current_state(&self) -> Option<Address> {
+        let current = self.states.iter().find(|state| state.address == self.current);
+        current.or(self.states.last()).map(|state| state.address)
+    }
+
+    fn add_state(&mut self, state: OwnState) {
+        self.states.push(state);
+        self.current = state.address;
+        if self.interpreters.iter().all(|(id, _)| *id != state.interpreter) {
+            if self.interpreters.len() == MOST_INTERPRETERS {
+                self.interpreters.remove(0);
+            }
+            self.interpreters.push((state.interpreter, 0));
+        }
+    }
+
+    fn remove_state(&mut self, address: Address) {
+        self.states.retain(|state| state.address != address);
+    }
 }
 
 /// The threads of one process.
 #[derive(Debug)]
 pub struct Threads {
-    pid: Pid,
+    process: ProcEntry,
     known: Vec<KnownThread>,
     by_thread_state: HashMap<Address, ThreadIndex>,
+    /// The thread that has each descriptor, or had it last.
+    by_descriptor: BTreeMap<u64, ThreadIndex>,
+    /// Threads that have no thread state any more, and since when.
+    lingering: Vec<(ThreadIndex, Instant)>,
+    refreshes: u64,
     tasks: Tasks,
     pthread_tid: PthreadTid,
     interpreters: Vec<Interpreter>,
@@ -54,12 +126,15 @@ pub struct Threads {
 
 impl Threads {
     /// No threads yet.
-    pub(super) fn new(pid: Pid) -> Self {
+    pub(super) fn new(process: ProcEntry) -> Self {
         Threads {
-            pid,
+            tasks: Tasks::of(&process).unwrap_or_default(),
+            process,
             known: Vec::new(),
             by_thread_state: HashMap::new(),
-            tasks: Tasks::of(pid).unwrap_or_default(),
+            by_descriptor: BTreeMap::new(),
+            lingering: Vec::new(),
+            refreshes: 0,
             pthread_tid: PthreadTid::default(),
             interpreters: Vec::new(),
             lists: Vec::new(),
@@ -97,7 +172,8 @@ impl Threads {
         self.lists.retain(|list| interpreters.iter().any(|known| known.address == list.interpreter()));
         let mut headers = std::mem::take(&mut self.headers);
         headers.clear();
-        for interpreter in interpreters {
+        // Oldest first: a thread has come from the older interpreter into the newer one.
+        for interpreter in interpreters.iter().rev() {
             let place = self.lists.iter().position(|list| list.interpreter() == interpreter.address);
             let place = place.unwrap_or_else(|| {
                 self.lists.push(ThreadList::new(interpreter.address));
@@ -105,25 +181,67 @@ impl Threads {
             });
             self.lists[place].read(memory, layout, &mut headers)?;
         }
-        self.pthread_tid.learn(memory, &headers, || Tasks::of(self.pid).unwrap_or_default());
-        for index in self.by_thread_state.values() {
-            self.known[index.0 as usize].is_alive = false;
-        }
+        self.pthread_tid.learn(memory, &headers, || Tasks::of(&self.process).unwrap_or_default());
         keep_started(&mut headers);
+        self.refreshes += 1;
         let met_before = self.known.len();
         for &header in &headers {
-            let index = self.meet(memory, header);
-            self.known[index.0 as usize].is_alive = true;
+            self.meet(memory, header);
         }
         self.headers = headers;
-        let (known, count) = (&self.known, self.by_thread_state.len());
-        self.by_thread_state.retain(|_, index| known[index.0 as usize].is_alive);
-        self.changes += u64::from(self.by_thread_state.len() < count);
+        self.forget_unseen();
+        self.end_first();
         let has_new = self.known.len() > met_before;
         if has_new || self.named_at.is_none_or(|at| at.elapsed() > RENAMED) {
             self.name(memory, layout);
         }
         Ok(())
+    }
+
+    /// A process's first thread may end long before the process; its thread state stays, as does its entry in /proc.
+    fn end_first(&mut self) {
+        let pid = self.process.pid().raw();
+        let is_first = |known: &&mut KnownThread| known.is_alive && known.tid == Some(Tid::new(pid));
+        if let Some(first) = self.known.iter_mut().find(is_first)
+            && self.process.first_has_ended()
+        {
+            first.is_alive = false;
+            self.changes += 1;
+        }
+    }
+
+    /// Forgets the thread states that the last refresh did not see.
+    fn forget_unseen(&mut self) {
+        let (known, now, refreshes) = (&mut self.known, Instant::now(), self.refreshes);
+        let lingering = &mut self.lingering;
+        self.by_thread_state.retain(|address, index| {
+            let thread = &mut known[index.0 as usize];
+            let is_there =
+                thread.states.iter().any(|state| state.address == *address && state.seen_at == refreshes);
+            if !is_there {
+                thread.remove_state(*address);
+                if thread.states.is_empty() {
+                    lingering.push((*index, now));
+                }
+            }
+            is_there
+        });
+        let mut ended = 0;
+        let (process, changes) = (&self.process, &mut self.changes);
+        self.lingering.retain(|&(index, since)| {
+            let thread = &mut known[index.0 as usize];
+            if !thread.states.is_empty() || !thread.is_alive {
+                return false;
+            }
+            let lives = || thread.tid.is_some_and(|tid| tasks::comm(process, tid).is_some());
+            thread.is_alive = since.elapsed() < LINGERS && lives();
+            ended += u64::from(!thread.is_alive);
+            thread.is_alive
+        });
+        *changes += ended;
+        if ended > 0 {
+            self.by_descriptor.retain(|_, index| known[index.0 as usize].is_alive);
+        }
     }
 
     /// The thread of a thread state; one not met before is looked at first. `None` where there is no
@@ -141,7 +259,7 @@ impl Threads {
         }
     }
 
-    /// The thread that a thread state belongs to; `None` where it is none of this process.
+    /// The thread that runs with a thread state; `None` where it is none of this process.
     pub(super) fn identify(
         &mut self,
         memory: &impl ReadMemory,
@@ -153,24 +271,80 @@ impl Threads {
         }
         let met_before = self.known.len();
         let index = self.meet(memory, header);
+        self.known[index.0 as usize].current = header.address;
         if self.known.len() > met_before && self.named_at.is_none_or(|at| at.elapsed() > NAMES_AGE) {
             self.name(memory, layout);
         }
         Some(index)
     }
 
-    /// The number of a thread: the old one where the thread state still belongs to the same thread.
+    /// The thread state that a thread runs with now, of those that it has; `None` where it has none any more.
+    ///
+    /// # Errors
+    /// When the process is gone or refuses.
+    pub(super) fn current_state(
+        &mut self,
+        memory: &impl ReadMemory,
+        layout: &Layout,
+        index: ThreadIndex,
+    ) -> Result<Option<Address>, ReadError> {
+        let Some(known) = self.known.get_mut(index.0 as usize) else { return Ok(None) };
+        if known.states.len() > 1
+            && let Some(current) =
+                threads::current_of(memory, layout, known.states.iter().map(|it| it.address))?
+        {
+            known.current = current;
+        }
+        Ok(known.current_state())
+    }
+
+    /// Notes in which interpreter a thread was seen.
+    pub(super) fn count(&mut self, index: ThreadIndex, interpreter: i64) {
+        let known = &mut self.known[index.0 as usize].interpreters;
+        if known.len() > 1
+            && let Some((_, looks)) = known.iter_mut().find(|(id, _)| *id == interpreter)
+        {
+            *looks = looks.saturating_add(1);
+        }
+    }
+
+    /// The number of a thread: the old one where the thread state still belongs to the same thread, or where
+    /// another one of the same thread is known.
     fn meet(&mut self, memory: &impl ReadMemory, header: ThreadHeader) -> ThreadIndex {
+        let header = self.with_runner(header);
         let namespace_tid = header.native_tid.or_else(|| self.pthread_tid.of(memory, header.pthread));
         let index = match self.by_thread_state.get(&header.address) {
             Some(&index) if self.is_same(index, header.pthread, namespace_tid) => index,
-            _ => self.add(&header),
+            _ => self.add(&header, namespace_tid),
         };
-        let thread = &self.known[index.0 as usize];
+        let refreshes = self.refreshes;
+        let thread = &mut self.known[index.0 as usize];
+        if let Some(state) = thread.states.iter_mut().find(|state| state.address == header.address) {
+            state.seen_at = refreshes;
+        }
         if let (None, Some(namespace_tid)) = (thread.namespace_tid, namespace_tid) {
             self.set_tid(index, namespace_tid);
         }
         index
+    }
+
+    /// To 3.12 a subinterpreter's thread state has the id of the thread that made it, whichever runs with it
+    /// (`_run_script` in CPython 3.12 `Modules/_xxsubinterpretersmodule.c`). That is the one on whose C stack it is:
+    /// glibc and musl put a thread's descriptor at the upper end of its stack. Threads are met in the main interpreter
+    /// first, with thread states of their own.
+    fn with_runner(&self, header: ThreadHeader) -> ThreadHeader {
+        let Some(c_stack) = header.c_stack else { return header };
+        let Some((&pthread, index)) = self.by_descriptor.range(c_stack.raw()..).next() else { return header };
+        let runner = &self.known[index.0 as usize];
+        let is_own = (c_stack.raw()..=pthread).contains(&header.pthread);
+        if is_own
+            || pthread - c_stack.raw() > LARGEST_STACK
+            || !runner.is_alive
+            || runner.namespace_tid.is_none()
+        {
+            return header;
+        }
+        ThreadHeader { pthread, native_tid: runner.namespace_tid, ..header }
     }
 
     /// Thread states and descriptors are used again for other threads, which have other ids. A thread's id
@@ -184,42 +358,77 @@ impl Threads {
         known.pthread == pthread && same_tid
     }
 
-    fn add(&mut self, header: &ThreadHeader) -> ThreadIndex {
+    /// Takes over a thread state that is new, or is another thread's than before.
+    fn add(&mut self, header: &ThreadHeader, namespace_tid: Option<NamespaceTid>) -> ThreadIndex {
+        if let Some(before) = self.by_thread_state.remove(&header.address) {
+            self.known[before.0 as usize].remove_state(header.address);
+            self.end_without_states(before);
+        }
+        let same = self.by_descriptor.get(&header.pthread).copied();
+        let is_same = |index: ThreadIndex| {
+            let known = &self.known[index.0 as usize];
+            known.is_alive && known.namespace_tid.is_some() && known.namespace_tid == namespace_tid
+        };
+        let index = match same {
+            Some(index) if is_same(index) => index,
+            _ => self.add_thread(header.pthread, same),
+        };
         let interpreter = self.interpreters.iter().find(|known| known.address == header.interpreter);
-        let interpreter = interpreter.map_or(0, |interpreter| interpreter.id);
-        let index = ThreadIndex(self.known.len() as u32);
-        self.end_predecessors(header);
-        self.changes += 1;
-        self.known.push(KnownThread {
-            thread_state: header.address,
-            interpreter,
-            tid: None,
-            namespace_tid: None,
-            name: None,
-            is_alive: true,
-            pthread: header.pthread,
+        self.known[index.0 as usize].add_state(OwnState {
+            address: header.address,
+            interpreter: interpreter.map_or(0, |interpreter| interpreter.id),
             interpreter_address: header.interpreter,
+            seen_at: self.refreshes,
         });
         self.by_thread_state.insert(header.address, index);
         index
     }
 
-    /// Whoever had this descriptor or thread state before has ended.
-    fn end_predecessors(&mut self, header: &ThreadHeader) {
-        let known = &mut self.known;
-        self.by_thread_state.retain(|thread_state, index| {
-            let thread = &mut known[index.0 as usize];
-            let is_predecessor = *thread_state == header.address
-                || (thread.pthread == header.pthread && thread.interpreter_address == header.interpreter);
-            thread.is_alive = thread.is_alive && !is_predecessor;
-            !is_predecessor
+    /// A new thread; whoever had its descriptor before has ended.
+    fn add_thread(&mut self, pthread: u64, before: Option<ThreadIndex>) -> ThreadIndex {
+        if let Some(before) = before {
+            for state in std::mem::take(&mut self.known[before.0 as usize].states) {
+                self.by_thread_state.remove(&state.address);
+            }
+            self.end_without_states(before);
+        }
+        let index = ThreadIndex(self.known.len() as u32);
+        self.changes += 1;
+        self.by_descriptor.insert(pthread, index);
+        self.known.push(KnownThread {
+            states: SmallVec::new(),
+            current: Address::NULL,
+            interpreters: SmallVec::new(),
+            tid: None,
+            namespace_tid: None,
+            name: None,
+            is_alive: true,
+            pthread,
         });
+        index
+    }
+
+    fn end_without_states(&mut self, index: ThreadIndex) {
+        let thread = &mut self.known[index.0 as usize];
+        if thread.is_alive && thread.states.is_empty() {
+            thread.is_alive = false;
+            self.changes += 1;
+        }
     }
 
     /// Takes over a thread's id, if the kernel has a thread of that id: a thread state may outlive its thread.
     fn set_tid(&mut self, index: ThreadIndex, namespace_tid: NamespaceTid) {
-        let tid = self.host_tid(namespace_tid);
-        let comm = tid.and_then(|tid| tasks::comm(self.pid, tid));
+        let mut tid = self.host_tid(namespace_tid);
+        let mut comm = tid.and_then(|tid| tasks::comm(&self.process, tid));
+        if comm.is_none() && self.known.len() == 1 && tasks::tids(&self.process).len() == 1 {
+            // A child that C code forked: its thread state has the id of the thread that did.
+            tid = Some(Tid::new(self.process.pid().raw()));
+            comm = tid.and_then(|tid| tasks::comm(&self.process, tid));
+        }
+        if tid.is_some() && comm.is_none() {
+            self.known[index.0 as usize].is_alive = false;
+            self.changes += 1;
+        }
         let thread = &mut self.known[index.0 as usize];
         (thread.namespace_tid, thread.tid) = (Some(namespace_tid), tid.filter(|_| comm.is_some()));
         thread.name = thread.name.take().or(comm);
@@ -228,12 +437,13 @@ impl Threads {
     /// In another PID namespace an id may have been given again, to a thread with another id here.
     fn host_tid(&mut self, namespace_tid: NamespaceTid) -> Option<Tid> {
         if !self.tasks.is_same_namespace() {
-            self.tasks = Tasks::of(self.pid).unwrap_or_default();
+            self.tasks = Tasks::of(&self.process).unwrap_or_default();
         }
         self.tasks.tid(namespace_tid)
     }
 
-    /// Takes over the names that Python has for its threads; where it has none, the kernel's stay.
+    /// Takes over the names that Python has for its threads; where it has none, the kernel's stay. Where several
+    /// interpreters name a thread, the oldest one's counts: the others call it their main thread.
     fn name(&mut self, memory: &impl ReadMemory, layout: &Layout) {
         self.named_at = Some(Instant::now());
         self.names.retain(|address, _| self.interpreters.iter().any(|known| known.address == *address));
@@ -243,7 +453,7 @@ impl Threads {
             let Ok(names) = reader.read(memory, layout) else { continue };
             for index in self.by_thread_state.values() {
                 let thread = &mut self.known[index.0 as usize];
-                if thread.interpreter_address == interpreter.address
+                if thread.states.iter().any(|state| state.interpreter_address == interpreter.address)
                     && let Some(name) = names.get(&thread.pthread)
                 {
                     thread.name = Some(name.clone());

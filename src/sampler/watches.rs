@@ -7,8 +7,9 @@ use syscalls::Sysno;
 
 use super::{Gil, Threads};
 use crate::sample::{GilSample, Holder, StackIndex, Syscall, TaskTimes, ThreadIndex, ThreadState};
+use crate::target::entry::ProcEntry;
 use crate::target::tasks::{RunState, Watch};
-use crate::units::{Address, Pid};
+use crate::units::Address;
 
 /// A holder that has just given way is told from one that calls C code without the GIL by having kept it for such a
 /// part of the switch interval, if ticks are no further apart than such a part of it.
@@ -54,7 +55,7 @@ pub(super) struct Gils<'a> {
 
 impl Watches {
     /// Takes over which threads there are now.
-    pub(super) fn update(&mut self, pid: Pid, threads: &Threads) {
+    pub(super) fn update(&mut self, process: &ProcEntry, threads: &Threads) {
         if self.changes.replace(threads.changes()) == Some(threads.changes()) {
             return;
         }
@@ -63,7 +64,7 @@ impl Watches {
         for (place, known) in all.iter().enumerate().filter(|(_, known)| known.is_alive) {
             let thread = ThreadIndex(place as u32);
             if let Err(gap) = self.threads.binary_search_by_key(&thread, |watched| watched.thread) {
-                let watch = known.tid.map(|tid| Watch::new(pid, tid));
+                let watch = known.tid.map(|tid| Watch::new(process, tid));
                 let new = WatchedThread { thread, watch, stack: None, times: None, waited: None, held: None };
                 self.threads.insert(gap, new);
             }
@@ -86,6 +87,11 @@ impl Watches {
 }
 
 impl WatchedThread {
+    /// Whether it has ended since the threads were looked for.
+    pub(super) fn has_ended(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::has_ended)
+    }
+
     /// The time it spent on a CPU and in the run queue since the tick before.
     pub(super) fn times(&mut self) -> TaskTimes {
         let Some(now) = self.watch.as_ref().and_then(Watch::times) else { return TaskTimes::default() };
@@ -95,12 +101,12 @@ impl WatchedThread {
     /// What it is doing. The kernel was asked before the GIL was read, so where the two disagree the GIL is
     /// right: a holder that was asleep a moment ago has just been woken, unless it sleeps still.
     ///
-    /// `interpreter` is the one it belongs to, `is_attached` tells whether it may run Python, where that
+    /// `interpreter` is the one it is in, `is_attached` tells whether it may run Python, where that
     /// is known.
     pub(super) fn state(
         &mut self,
         interpreter: i64,
-        is_attached: impl FnOnce() -> Option<bool>,
+        is_attached: impl Fn() -> Option<bool>,
         gils: Gils<'_>,
     ) -> ThreadState {
         let run_state = self.watch.as_ref().map_or(RunState::Unknown, Watch::state);
@@ -129,7 +135,9 @@ impl WatchedThread {
             RunState::Unknown => ThreadState::Unknown,
             RunState::Running => match (self.still_waits(gils), holder) {
                 (Some(gil), _) => ThreadState::Wait { gil },
-                (None, Holder::Disabled) if is_attached() == Some(true) => ThreadState::Parallel,
+                (None, Holder::Disabled | Holder::Stopped) if is_attached() == Some(true) => {
+                    ThreadState::Parallel
+                }
                 // Nobody is known not to be this thread.
                 (None, Holder::Unknown) => ThreadState::Unknown,
                 (None, _) => ThreadState::Native,
@@ -167,7 +175,7 @@ impl Gils<'_> {
     }
 
     /// The GIL of an interpreter.
-    fn of(&self, interpreter: i64) -> Option<u16> {
+    pub(super) fn of(&self, interpreter: i64) -> Option<u16> {
         let shares = |gil: &Gil| gil.interpreters.iter().any(|known| known.id == interpreter);
         let place = self.known[..self.samples.len()].iter().position(shares)?;
         u16::try_from(place).ok()
@@ -192,7 +200,8 @@ impl Gils<'_> {
             return None;
         }
         let contains = |gil: &Gil| {
-            Address::new(argument).offset_from(gil.address()).is_some_and(|offset| offset < self.size)
+            let offset = Address::new(argument).offset_from(gil.address());
+            gil.is_alive() && offset.is_some_and(|offset| offset < self.size)
         };
         let place = self.known[..self.samples.len()].iter().position(contains);
         let elsewhere = self.musl_waiters.iter().find(|(_, waiter)| waiter.raw() == argument);

@@ -1,12 +1,13 @@
 //! The programs and libraries that a process has mapped, and the symbols of those that can be an
 //! interpreter. Files are opened through /proc, so a container's files and deleted ones are found.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap};
 use py_spy::binary_parser::{BinaryInfo, parse_binary};
-use py_spy::python_process_info::is_python_lib;
 
+use super::entry::path_of;
 use super::process::{Process, ProcessError};
 use crate::units::Address;
 
@@ -46,36 +47,38 @@ impl Mappings {
     /// # Errors
     /// When the process is gone or the kernel refuses.
     pub fn of(process: &Process) -> Result<Self, ProcessError> {
-        let proc_entry = procfs::process::Process::new(process.pid().raw());
-        let proc_entry = proc_entry.map_err(|error| process.explain(error))?;
-        let maps = proc_entry.maps().map_err(|error| process.explain(error))?.0;
-        let program = proc_entry.exe().map_err(|error| process.explain(error))?;
+        let maps = process.entry().maps().map_err(|error| process.explain(error))?.0;
+        let program = process.entry().program().map_err(|error| process.explain(error))?;
         let first = maps.first().ok_or(ProcessError::Ending(process.pid()))?;
         process.check_access(Address::new(first.address.0))?;
         let executable = first_code(&maps, |path| path == program).map(|start| (program.clone(), start));
-        let libpython = (maps.iter().filter_map(path_of))
-            .find(|path| path.to_str().is_some_and(is_python_lib))
+        let libpython = (maps.iter().filter_map(mapped_file))
+            .find(|path| is_libpython(path))
             .and_then(|path| Some((path.clone(), first_code(&maps, |mapped| mapped == path)?)));
         Ok(Mappings { maps, program, places: Places { executable, libpython } })
     }
 
     /// Opens and parses the program and libpython.
     pub fn parse(self, process: &Process) -> Binaries {
-        let pid = process.pid();
-        let parse = |file: &Path, start: u64| parse_binary(file, start, self.length_at(start)).ok();
+        let (entry, directory) = (process.entry(), process.entry().directory());
+        let parse = |file: PathBuf, start: u64| {
+            let file = entry.regular_file(file).ok()?;
+            parse_binary(&path_of(&file), start, self.length_at(start)).ok()
+        };
         let executable = (self.places.executable.as_ref())
-            .and_then(|(_, start)| parse(Path::new(&format!("/proc/{pid}/exe")), *start));
+            .and_then(|(_, start)| parse(PathBuf::from(format!("{directory}exe")), *start));
         let libpython = self.places.libpython.as_ref().and_then(|(path, start)| {
-            let in_its_root = format!("/proc/{pid}/root{}", path.display());
-            // The file may have been replaced or deleted since it was mapped.
-            let as_mapped = self.map_file_at(pid.raw(), *start);
-            parse(Path::new(&in_its_root), *start).or_else(|| parse(&as_mapped, *start))
+            // What is mapped, whatever has become of the path since: deleted, or replaced by another version. That
+            // takes CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
+            let as_mapped = self.map_file_at(*start);
+            let in_its_root = PathBuf::from(format!("{directory}root{}", path.display()));
+            parse(as_mapped, *start).or_else(|| parse(in_its_root, *start))
         });
         Binaries {
             executable_path: self.program,
             executable,
             libpython,
-            paths: self.maps.iter().filter_map(path_of).cloned().collect(),
+            paths: self.maps.iter().filter_map(mapped_file).cloned().collect(),
             places: self.places,
         }
     }
@@ -85,13 +88,27 @@ impl Mappings {
         map.map_or(0, |map| map.address.1 - map.address.0)
     }
 
-    fn map_file_at(&self, pid: i32, start: u64) -> PathBuf {
+    /// Only the process has this directory, not its threads; it is empty once the first one has ended.
+    fn map_file_at(&self, start: u64) -> PathBuf {
         let end = start + self.length_at(start);
-        PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"))
+        PathBuf::from(format!("map_files/{start:x}-{end:x}"))
     }
 }
 
-fn path_of(map: &MemoryMap) -> Option<&PathBuf> {
+/// Whether a file is `libpython3.14.so.1.0`, or that of another build such as `libpython3.13t.so.1.0`. Not the library
+/// `libpython3.so`, which only passes on.
+fn is_libpython(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let Some((version, rest)) = name.strip_prefix("libpython").and_then(|name| name.split_once(".so")) else {
+        return false;
+    };
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let ends_well = rest.is_empty() || rest.starts_with(['.', ' ', '-']);
+    let numbers = version.trim_end_matches(|flag: char| flag.is_ascii_lowercase()).split_once('.');
+    ends_well && numbers.is_some_and(|(major, minor)| digits(major) && digits(minor))
+}
+
+fn mapped_file(map: &MemoryMap) -> Option<&PathBuf> {
     match &map.pathname {
         MMapPath::Path(path) => Some(path),
         _ => None,
@@ -101,8 +118,27 @@ fn path_of(map: &MemoryMap) -> Option<&PathBuf> {
 /// Where the first executable piece of a file is mapped: what py-spy's parser counts addresses from.
 fn first_code(maps: &[MemoryMap], is_wanted: impl Fn(&Path) -> bool) -> Option<u64> {
     maps.iter()
-        .filter(|map| path_of(map).is_some_and(|path| is_wanted(path)))
+        .filter(|map| mapped_file(map).is_some_and(|path| is_wanted(path)))
         .filter(|map| map.perms.contains(MMPermissions::EXECUTE))
         .min_by_key(|map| map.offset)
         .map(|map| map.address.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libpython_is_known_by_its_name_in_every_build() {
+        for name in
+            ["3.9.so.1.0", "3.14.so", "3.13t.so.1.0", "3.7m.so.1.0 (deleted)", "3.15td.so.1.0", "2.7.so.1.0"]
+        {
+            assert!(is_libpython(Path::new(&format!("/usr/lib/libpython{name}"))), "{name}");
+        }
+        for name in
+            ["libpython3.so", "libpython3.14.a", "libpython.so", "python3.14.so", "libpython3.14.source"]
+        {
+            assert!(!is_libpython(Path::new(name)), "{name}");
+        }
+    }
 }

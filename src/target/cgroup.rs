@@ -3,8 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use super::entry::ProcEntry;
 use crate::sample::Throttling;
-use crate::units::Pid;
 
 /// The control groups of a process that can have a CPU quota: its own and all above it, as they were at the start.
 #[derive(Debug)]
@@ -22,9 +22,8 @@ struct Counters {
 
 impl CpuGroups {
     /// Those of a process, with what they have counted so far; `None` where gilspy cannot see any.
-    pub fn of(pid: Pid) -> Option<Self> {
-        let process = procfs::process::Process::new(pid.raw()).ok()?;
-        let groups = process.cgroups().ok()?;
+    pub fn of(process: &ProcEntry) -> Option<Self> {
+        let groups = process.procfs().cgroups().ok()?;
         let mounts = procfs::process::Process::myself().and_then(|me| me.mountinfo()).ok()?;
         groups.into_iter().find_map(|group| {
             // Version 2 has one hierarchy, without a name (Linux Documentation/admin-guide/cgroup-v2.rst).
@@ -103,6 +102,7 @@ fn quota(directory: &Path) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Pid;
     use std::fs::write;
 
     fn stat(periods: u64, throttled: u64, time: &str) -> String {
@@ -151,7 +151,7 @@ mod tests {
         let mut busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         let joined = write(group.join("cgroup.procs"), busy.id().to_string());
         let throttling = joined.is_ok().then(|| {
-            let groups = CpuGroups::of(Pid::new(busy.id() as i32)).unwrap();
+            let groups = CpuGroups::of(&ProcEntry::open(Pid::new(busy.id() as i32)).unwrap()).unwrap();
             std::thread::sleep(Duration::from_millis(600));
             groups.throttling()
         });

@@ -1,12 +1,16 @@
 //! Pausing a process, for those who ask for it.
 
-use remoteprocess::{Lock, Process};
+use std::os::fd::{AsFd, OwnedFd};
 
+use remoteprocess::Lock;
+
+use super::process::{Process, has_not_ended};
 use crate::units::Pid;
 
 /// What can pause a process.
 pub struct Pauser {
-    process: Process,
+    pidfd: OwnedFd,
+    process: remoteprocess::Process,
 }
 
 /// Why a process could not be paused.
@@ -27,20 +31,24 @@ pub struct Paused {
 }
 
 impl Pauser {
-    /// For the process of this pid.
+    /// For a process.
     ///
     /// # Errors
     /// When it cannot be paused; it is tried once.
-    pub fn new(pid: Pid) -> Result<Self, PauseError> {
-        let failed = |reason| PauseError { pid, reason };
-        let pauser = Pauser { process: Process::new(pid.raw()).map_err(failed)? };
-        drop(pauser.process.lock().map_err(failed)?);
-        Ok(pauser)
+    pub fn new(process: &Process) -> Result<Self, PauseError> {
+        let failed = |reason| PauseError { pid: process.pid(), reason };
+        let pidfd = process.pidfd().try_clone_to_owned().map_err(|error| failed(error.into()))?;
+        let process = remoteprocess::Process::new(process.pid().raw()).map_err(failed)?;
+        drop(process.lock().map_err(failed)?);
+        Ok(Pauser { pidfd, process })
     }
 
     /// Pauses every thread; `None` where that does not succeed, because the process is ending or somebody
     /// else has stopped it. What is read then is as consistent as without pausing.
     pub fn pause(&self) -> Option<Paused> {
-        self.process.lock().ok().map(|lock| Paused { _lock: lock })
+        // Its pid may be another's once it has ended.
+        let is_there = || has_not_ended(self.pidfd.as_fd());
+        let lock = is_there().then(|| self.process.lock().ok())?;
+        lock.filter(|_| is_there()).map(|lock| Paused { _lock: lock })
     }
 }

@@ -5,16 +5,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::entry::ProcEntry;
 use super::memory::ReadMemory;
 use super::memory::live::LiveMemory;
 use super::permission::Permission;
-use crate::units::{Address, Pid};
+use crate::units::{Address, NamespacePid, Pid};
 
 /// A process that existed when it was opened.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
     pidfd: OwnedFd,
+    entry: ProcEntry,
     program: Option<Program>,
 }
 
@@ -86,15 +88,19 @@ impl Process {
             Ok(pidfd) => pidfd,
             Err(error) => return Err(not_a_process(pid, error.into())),
         };
-        let mut process = Process { pid, pidfd, program: None };
+        let entry = ProcEntry::open(pid).map_err(|_| ProcessError::NoSuchProcess(pid))?;
+        let mut process = Process { pid, pidfd, entry, program: None };
+        // While it has not ended, no other process can have got its pid before its directory was opened.
+        if !process.is_alive() {
+            return Err(process.ended());
+        }
         process.program = process.current_program();
         process.refuse_without_program()?;
         Ok(process)
     }
 
     fn refuse_without_program(&self) -> Result<(), ProcessError> {
-        let stat = procfs::process::Process::new(self.pid.raw()).and_then(|process| process.stat());
-        match stat {
+        match self.entry.stat() {
             Ok(stat) if stat.state == 'Z' || stat.state == 'X' => Err(ProcessError::Zombie(self.pid)),
             Ok(stat) if stat.flags & PF_KTHREAD != 0 => Err(ProcessError::KernelThread(self.pid)),
             Ok(stat) if stat.vsize == 0 => Err(ProcessError::Ending(self.pid)),
@@ -113,22 +119,39 @@ impl Process {
         self.pidfd.as_fd()
     }
 
+    /// Its directory in /proc.
+    pub fn entry(&self) -> &ProcEntry {
+        &self.entry
+    }
+
     /// Its memory.
     pub fn memory(&self) -> LiveMemory {
-        LiveMemory::new(self.pid)
+        LiveMemory::of(self.entry.clone())
+    }
+
+    /// Its pid as its own namespace counts; `None` where the kernel does not say.
+    pub fn namespace_pid(&self) -> Option<NamespacePid> {
+        let ids = self.entry.procfs().status().ok()?.nspid?;
+        ids.last().copied().map(NamespacePid::new)
+    }
+
+    /// What to call a process that was there a moment ago.
+    fn ended(&self) -> ProcessError {
+        match self.entry.procfs().stat() {
+            Ok(_) => ProcessError::Zombie(self.pid),
+            Err(_) => ProcessError::NoSuchProcess(self.pid),
+        }
     }
 
     /// Whether it has not ended.
     pub fn is_alive(&self) -> bool {
-        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+        has_not_ended(self.pidfd.as_fd())
     }
 
     /// Whether it has no memory any more: a process gives that up some time before its pidfd says that it
     /// has ended.
     pub fn has_no_memory(&self) -> bool {
-        let stat = procfs::process::Process::new(self.pid.raw()).and_then(|process| process.stat());
-        !self.is_alive() || stat.is_ok_and(|stat| stat.vsize == 0)
+        !self.is_alive() || self.entry.stat().is_ok_and(|stat| stat.vsize == 0)
     }
 
     /// Whether it runs another program than when it was opened, or when [`Process::accept_program`] was
@@ -154,24 +177,24 @@ impl Process {
     /// `None` where it has no memory any more; no random bytes where they cannot be read, as in the midst of exec(2)
     /// (`create_elf_tables` in Linux `fs/binfmt_elf.c` puts them there).
     fn current_program(&self) -> Option<Program> {
-        let process = procfs::process::Process::new(self.pid.raw()).ok()?;
         let mut random = [0; 16];
-        let address = process.auxv().ok().and_then(|auxv| auxv.get(&AT_RANDOM).copied());
+        let address =
+            self.entry.bytes(self.entry.directory() + "auxv").ok().and_then(|auxv| at_random(&auxv));
         let read = address.map(|address| self.memory().read(Address::new(address), &mut random));
         // After the memory, which could be gone by then: a process that ends is not another program.
-        let stat = process.stat().ok()?;
+        let stat = self.entry.stat().ok()?;
         (stat.vsize > 0).then_some((stat.startstack, matches!(read, Some(Ok(()))).then_some(random)))
     }
 
     /// The kernel's name for its program, at most 15 bytes; empty where it cannot be read.
     pub fn name(&self) -> String {
-        let comm = std::fs::read(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        let comm = self.entry.bytes("comm").unwrap_or_default();
         String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned()
     }
 
     /// Its command line; a program may have changed it.
     pub fn command_line(&self) -> Vec<String> {
-        let Ok(bytes) = std::fs::read(format!("/proc/{}/cmdline", self.pid)) else {
+        let Ok(bytes) = self.entry.bytes(self.entry.directory() + "cmdline") else {
             return Vec::new();
         };
         let line = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
@@ -180,8 +203,7 @@ impl Process {
 
     /// On how many CPUs it may run, as far as is known; at least 1.
     pub fn cpus(&self) -> u32 {
-        let status = procfs::process::Process::new(self.pid.raw()).and_then(|process| process.status());
-        let allowed = status.ok().and_then(|status| status.cpus_allowed);
+        let allowed = self.entry.procfs().status().ok().and_then(|status| status.cpus_allowed);
         let allowed = allowed.map(|words| words.iter().map(|word| word.count_ones()).sum());
         allowed
             .filter(|&cpus| cpus > 0)
@@ -230,6 +252,18 @@ impl Process {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the process behind a pidfd has not ended.
+pub(super) fn has_not_ended(pidfd: BorrowedFd<'_>) -> bool {
+    matches!(poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], PollTimeout::ZERO), Ok(0))
+}
+
+/// The address of the 16 random bytes in an auxiliary vector, pairs of key and value (proc_pid_auxv(5)).
+fn at_random(auxv: &[u8]) -> Option<u64> {
+    let words = auxv.chunks_exact(8).filter_map(|word| word.try_into().ok()).map(u64::from_le_bytes);
+    let words: Vec<u64> = words.collect();
+    words.chunks_exact(2).find(|pair| pair[0] == AT_RANDOM).map(|pair| pair[1])
 }
 
 /// pidfd_open(2) answers EINVAL (ENOENT since Linux 6.16) for a thread that is not its process's first.

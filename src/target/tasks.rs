@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::entry::ProcEntry;
 use crate::sample::TaskTimes;
-use crate::units::{NamespaceTid, Pid, Tid};
+use crate::units::{NamespaceTid, Tid};
 
 /// The threads of a process, by the ids that the process itself sees.
 #[derive(Debug, Clone, Default)]
@@ -21,8 +26,8 @@ impl Tasks {
     ///
     /// # Errors
     /// When the process is gone, or its /proc directory cannot be read.
-    pub fn of(pid: Pid) -> procfs::ProcResult<Self> {
-        let process = procfs::process::Process::new(pid.raw())?;
+    pub fn of(process: &ProcEntry) -> procfs::ProcResult<Self> {
+        let process = process.procfs();
         let is_same_namespace = process.status()?.nspid.is_none_or(|ids| ids.len() <= 1);
         let mut by_namespace_tid = HashMap::new();
         for task in process.tasks()?.flatten() {
@@ -59,8 +64,8 @@ impl Tasks {
 }
 
 /// The kernel's name of a thread: at most 15 bytes, `comm` of proc_pid_comm(5).
-pub fn comm(pid: Pid, tid: Tid) -> Option<String> {
-    let bytes = std::fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+pub fn comm(process: &ProcEntry, tid: Tid) -> Option<String> {
+    let bytes = process.bytes(format!("task/{tid}/comm")).ok()?;
     let name = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     Some(String::from_utf8_lossy(name).into_owned())
 }
@@ -68,12 +73,13 @@ pub fn comm(pid: Pid, tid: Tid) -> Option<String> {
 /// One thread, looked at again and again: two files are kept open for it.
 #[derive(Debug)]
 pub struct Watch {
-    pid: Pid,
+    process: ProcEntry,
     tid: Tid,
     schedstat: Option<File>,
     syscall: Option<File>,
     scheduled: Option<Scheduled>,
     state: RunState,
+    has_ended: bool,
 }
 
 /// What a thread is doing, as the kernel sees it.
@@ -107,17 +113,29 @@ const LINE: usize = 256;
 
 impl Watch {
     /// Of a thread of a process. Nothing is read yet.
-    pub fn new(pid: Pid, tid: Tid) -> Self {
-        let mut watch =
-            Watch { pid, tid, schedstat: None, syscall: None, scheduled: None, state: RunState::Unknown };
-        watch.schedstat = watch.open("schedstat");
-        watch.syscall = watch.open("syscall");
+    pub fn new(process: &ProcEntry, tid: Tid) -> Self {
+        let mut watch = Watch {
+            process: process.clone(),
+            tid,
+            schedstat: None,
+            syscall: None,
+            scheduled: None,
+            state: RunState::Unknown,
+            has_ended: false,
+        };
+        watch.schedstat = watch.keep("schedstat");
+        watch.syscall = watch.keep("syscall");
         watch
     }
 
-    /// `None` without permission, or without a free file descriptor: then it is opened at each look.
+    /// `None` without permission.
     fn open(&self, name: &str) -> Option<File> {
-        File::open(format!("/proc/{}/task/{}/{name}", self.pid, self.tid)).ok()
+        self.process.file(format!("task/{}/{name}", self.tid)).ok()
+    }
+
+    /// A file that is kept open; `None` where descriptors become few: then it is opened at each look.
+    fn keep(&self, name: &str) -> Option<File> {
+        self.open(name).filter(|file| (file.as_raw_fd() as u64) < most_kept())
     }
 
     /// Whether the thread may have run since the last look. One that was blocked and has not been scheduled
@@ -130,7 +148,15 @@ impl Watch {
         // Before the state: a thread that runs in between counts as having run at the next look.
         self.scheduled = scheduled;
         self.state = self.syscall().unwrap_or(RunState::Unknown);
+        if self.state == RunState::Unknown {
+            self.has_ended = self.open("comm").is_none();
+        }
         true
+    }
+
+    /// Whether the thread was found to have ended.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Whether the thread is still blocked as it was at the last look, and has been ever since.
@@ -177,16 +203,29 @@ impl Watch {
     }
 }
 
+/// File descriptors that are left for other purposes than watching threads.
+const SPARE: u64 = 64;
+
+/// The number up to which descriptors are kept for watching threads. Asks the kernel for as many as it allows first.
+fn most_kept() -> u64 {
+    static MOST: OnceLock<u64> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limit = getrlimit(Resource::Nofile);
+        let more = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let current = setrlimit(Resource::Nofile, more).map_or(limit.current, |()| limit.maximum);
+        current.map_or(u64::MAX, |current| current.saturating_sub(SPARE))
+    })
+}
+
 /// The ids of the threads that a process has now; none if it is gone.
-pub fn tids(pid: Pid) -> Vec<Tid> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some(Tid::new(entry.file_name().to_str()?.parse().ok()?))).collect()
+pub fn tids(process: &ProcEntry) -> Vec<Tid> {
+    process.procfs().tasks().into_iter().flatten().flatten().map(|task| Tid::new(task.tid)).collect()
 }
 
 /// What the scheduler has counted of a thread so far; `None` where it is gone, or the kernel does not count.
-pub fn times(pid: Pid, tid: Tid) -> Option<TaskTimes> {
-    let line = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
-    parse_schedstat(&line).map(|scheduled| scheduled.times)
+pub fn times(process: &ProcEntry, tid: Tid) -> Option<TaskTimes> {
+    let line = process.bytes(format!("task/{tid}/schedstat")).ok()?;
+    parse_schedstat(std::str::from_utf8(&line).ok()?).map(|scheduled| scheduled.times)
 }
 
 /// Time on a CPU and in the run queue in nanoseconds, and how often it was scheduled.
@@ -217,6 +256,7 @@ fn parse_syscall(line: &str) -> Option<RunState> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Pid;
 
     #[test]
     fn a_line_of_syscall_says_what_a_thread_is_doing() {
@@ -250,8 +290,8 @@ mod tests {
             tell.send(nix::unistd::gettid().as_raw()).unwrap();
             while sleep.recv().is_ok() {}
         });
-        let pid = Pid::new(std::process::id() as i32);
-        let mut watch = Watch::new(pid, Tid::new(tid.recv().unwrap()));
+        let own = ProcEntry::open(Pid::new(std::process::id() as i32)).unwrap();
+        let mut watch = Watch::new(&own, Tid::new(tid.recv().unwrap()));
         let asleep = |watch: &mut Watch| while watch.look() {};
         asleep(&mut watch);
         assert!(matches!(watch.state(), RunState::InSyscall { .. }), "{:?}", watch.state());

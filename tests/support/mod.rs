@@ -150,22 +150,33 @@ pub struct Fixture {
 impl Fixture {
     /// Starts a program and waits until it is ready.
     pub fn start(interpreter: &Interpreter, name: &str, arguments: &[&str]) -> Self {
+        Self::start_with(interpreter, name, arguments, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_with(
+        interpreter: &Interpreter,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new(&interpreter.path);
+        command.arg(program(name)).args(arguments).envs(environment.iter().copied());
+        Self::run(command, name)
+    }
+
+    /// Runs a command that starts a fixture program.
+    pub fn run(mut command: Command, name: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let fifo = directory.path().join("ready");
         nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
         // Read and write: opening does not wait for the program, and its end is seen as a time-out.
         let ready = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
-        let child = Command::new(&interpreter.path)
-            .arg(program(name))
-            .args(arguments)
-            .env("GILSPY_READY", &fifo)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child =
+            command.env("GILSPY_READY", &fifo).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut fds = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(READY).unwrap();
-        assert_eq!(poll(&mut fds, timeout), Ok(1), "{name} on {} is not ready", interpreter.version);
+        assert_eq!(poll(&mut fds, timeout), Ok(1), "{name} is not ready: {command:?}");
         let mut line = String::new();
         BufReader::new(&ready).read_line(&mut line).unwrap();
         Fixture { child, ready: serde_json::from_str(&line).unwrap() }
@@ -228,12 +239,27 @@ pub fn dump_json(pid: &str) -> Value {
 
 /// The report of a recording with these further arguments, held against its schema.
 pub fn report(arguments: &[&str]) -> Value {
+    report_and_summary(arguments).0
+}
+
+/// The report of a recording with these further arguments, and what gilspy said.
+pub fn report_and_summary(arguments: &[&str]) -> (Value, String) {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("report.json");
-    run([&["record", "-f", "json", "-o", path.to_str().unwrap()], arguments].concat());
+    let output = run([&["record", "-f", "json", "-o", path.to_str().unwrap()], arguments].concat());
     let document = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     validate("report", &document);
-    document
+    (document, stderr(&output))
+}
+
+/// Whether a tool can be run. CI has to have it.
+pub fn is_there(tool: &str) -> bool {
+    let is_there = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !is_there {
+        assert!(std::env::var_os("CI").is_none(), "no {tool}");
+        eprintln!("SKIPPED for want of {tool}");
+    }
+    is_there
 }
 
 /// The folded stacks of a recording with these further arguments: stack, outermost first, and ticks.

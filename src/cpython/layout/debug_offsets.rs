@@ -206,6 +206,7 @@ impl DebugOffsets {
                 native_thread_id: Some(at(places.native_thread_id)?),
                 datastack_chunk: Some(at(places.datastack_chunk)?),
                 status: Some(at(places.datastack_chunk + 1)?),
+                attachment: Some(self.attachment(places, &version)?),
             },
             frame: FrameLayout {
                 size: at(places.frame + 4)?.max(at(places.frame + 5)? + 1),
@@ -227,6 +228,13 @@ impl DebugOffsets {
             bytes: BytesLayout { size: at(places.bytes)?, data: at(places.bytes + 1)? },
             objects: self.objects(places)?,
         })
+    }
+
+    /// `state` is not published. It follows `_status`, with `_whence` in between, from 3.14 on `holds_gil` too, and
+    /// in 3.15 `gil_requested`, each an `int` (3.13.0, 3.14.0 and 3.15.0 `Include/cpython/pystate.h`).
+    fn attachment(&self, places: &Places, version: &Version) -> Result<u64, DebugOffsetsError> {
+        let status = self.offset(places.datastack_chunk + 1)?;
+        Ok(status + 4 * (version.minor.clamp(13, 15) - 11))
     }
 
     /// The GIL's fields are published relative to the interpreter, as those of its own GIL.

@@ -106,8 +106,10 @@ pub struct ThreadLayout {
     /// Pointer to the newest chunk of the data stack, where frames live (from 3.11 on); the pointers to its
     /// first free place and to its end follow.
     pub datastack_chunk: Option<u64>,
-    /// `_status`, bit fields (where published, from 3.13 on).
+    /// `_status`, bit fields (from 3.12 on).
     pub status: Option<u64>,
+    /// `int state`: detached, attached or suspended (from 3.13 on).
+    pub attachment: Option<u64>,
 }
 
 impl ThreadLayout {
@@ -125,6 +127,7 @@ impl ThreadLayout {
             self.native_thread_id,
             self.datastack_chunk.map(|offset| offset + 16),
             self.status,
+            self.attachment,
         ]
         .into_iter()
         .flatten()

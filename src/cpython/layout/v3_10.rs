@@ -24,6 +24,7 @@ pub(super) const LAYOUT: Layout = Layout {
         native_thread_id: None,
         datastack_chunk: None,
         status: None,
+        attachment: None,
     },
     frame: FrameLayout {
         size: 352,

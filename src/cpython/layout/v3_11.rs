@@ -24,6 +24,7 @@ pub(super) const LAYOUT: Layout = Layout {
         native_thread_id: Some(160),
         datastack_chunk: Some(296),
         status: None,
+        attachment: None,
     },
     frame: FrameLayout {
         size: 72,

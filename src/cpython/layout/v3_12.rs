@@ -23,7 +23,8 @@ pub(super) const LAYOUT: Layout = Layout {
         thread_id: 136,
         native_thread_id: Some(144),
         datastack_chunk: Some(232),
-        status: None,
+        status: Some(24),
+        attachment: None,
     },
     frame: FrameLayout {
         size: 72,

@@ -52,7 +52,7 @@ pub(super) fn of_gil(recording: &Recording, slices: &[Slice<Holder>], names: &mu
     for hold in together(slices, |holder| match holder {
         Holder::Thread { thread, .. } => Some(Some(thread)),
         Holder::Unknown => Some(None),
-        Holder::Nobody | Holder::Disabled => None,
+        Holder::Nobody | Holder::Disabled | Holder::Stopped => None,
     }) {
         let stack = longest(slices, &hold.time, |holder| match holder {
             Holder::Thread { stack, .. } => Some(stack),

@@ -48,6 +48,8 @@ struct Data<'a> {
     gils: Vec<GilData>,
     lanes: Vec<LaneData<'a>>,
     holds: Vec<(usize, f64, f64, bool)>,
+    /// When a GIL, by its place, was switched on or off.
+    switches: Vec<(usize, f64)>,
 }
 
 #[derive(Serialize)]
@@ -97,6 +99,7 @@ pub(super) fn write<W: Write>(
         gils: Vec::new(),
         lanes: Vec::new(),
         holds: Vec::new(),
+        switches: Vec::new(),
     };
     for section in sections {
         data.gils.push(GilData {
@@ -120,6 +123,7 @@ pub(super) fn write<W: Write>(
         }
         let holds = section.analysis().waiting.iter().flat_map(|waiting| &waiting.long_holds);
         let gil = data.gils.len() - 1;
+        data.switches.extend(section.track().switches.iter().map(|switch| (gil, round(switch.at_s))));
         data.holds.extend(
             holds.map(|hold| (gil, round(hold.start.as_secs_f64()), round(hold.duration_s), is_stall(hold))),
         );

@@ -130,7 +130,7 @@ impl<'a> Section<'a> {
             let words = format!("GIL of interpreter {}", ids.join(", "));
             page.block("heading", &[], 26.0, |svg| svg.text(at(MARGIN, 18.0, 12.5, "strong"), &words))?;
         }
-        if self.track().enabled || !self.has_off() {
+        if self.track().enabled || !self.track().switches.is_empty() || !self.has_off() {
             self.draw_strip(page)?;
         }
         if self.has_off() {
@@ -174,9 +174,27 @@ impl<'a> Section<'a> {
             area(svg, &off, "off", "the GIL was off")?;
             let unseen = stacked.add(&columns(&self.unseen()));
             area(svg, &unseen, "unseen", UNSEEN)?;
+            self.draw_switches(svg, STRIP)?;
             svg.close("g")?;
             self.draw_held(svg)
         })
+    }
+
+    /// A line where the GIL was switched on or off.
+    fn draw_switches<W: std::io::Write>(&self, svg: &mut Svg<W>, height: f64) -> Result<()> {
+        let mut last = f64::NEG_INFINITY;
+        for switch in &self.track().switches {
+            let x = x_of(switch.at_s, self.length);
+            // Lines that would cover each other are one.
+            if x - last >= 3.0 {
+                last = x;
+                let path = format!("M{} 0h2v{}h-2z", number(x - 1.0), number(height));
+                let what = if switch.enabled { "on" } else { "off" };
+                let words = format!("the GIL was switched {what} after {}", in_words(switch.at_s));
+                area(svg, &path, "long", &words)?;
+            }
+        }
+        Ok(())
     }
 
     fn draw_held<W: std::io::Write>(&self, svg: &mut Svg<W>) -> Result<()> {
@@ -238,6 +256,9 @@ impl<'a> Section<'a> {
             let mut stacked = Stacked::new(0.0, WAITERS, COLUMNS);
             area(svg, &stacked.add(&shares), fill, name)?;
             area(svg, &stacked.add(&columns(&self.unseen())), "unseen", UNSEEN)?;
+            if class == "parallel" {
+                self.draw_switches(svg, WAITERS)?;
+            }
             svg.close("g")?;
             svg.rect([LEFT, WAITERS, COLUMNS as f64, 1.0], &[("class", "line")])?;
             svg.text(at(RIGHT + 14.0, WAITERS - 3.0, 12.0, "number"), words)

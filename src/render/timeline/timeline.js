@@ -46,7 +46,8 @@
     const [waiters, others, unknown, off, unseen] = spread(gil.runs, 5, Array(5).fill(Int32Array));
     const own = lanes.slice(gil.first, gil.first + gil.lanes);
     const holds = data.holds.filter(([of]) => of === number);
-    return { ...gil, waiters, others, unknown, off, unseen, own, holds };
+    const switches = data.switches.filter(([of]) => of === number).map(([, at]) => at);
+    return { ...gil, waiters, others, unknown, off, unseen, own, holds, switches };
   });
   const shareOf = (lane, state) => (slot) => data.mixes[lane.mix[slot]][state] / parts;
 
@@ -102,6 +103,15 @@
     const lives = (slot) => (slot + 1) * slotSeconds > Number(from) && slot * slotSeconds < Number(to);
     return [...states, ...area(add(means((slot) => (lives(slot) ? unseen[slot] / parts : 0))), "unseen")];
   };
+  const drawSwitches = (gil, height) => {
+    let last = -Infinity;
+    return gil.switches.flatMap((at) => {
+      const x = xAt(at);
+      if (x < left || x > right || x - last < 3) return [];
+      last = x;
+      return [make("rect", { class: "long", x: x - 1, y: 0, width: 2, height })];
+    });
+  };
   const drawStrip = (gil) => {
     const add = stacked(data.strip);
     const held = (lane) => (slot) => (shareOf(lane, 0)(slot) + shareOf(lane, 1)(slot)) * lane.threads;
@@ -109,6 +119,7 @@
     return [
       ...gil.own.flatMap((lane) => area(add(means(held(lane))), lane.class)),
       ...rest.flatMap(([name, className]) => area(add(means((slot) => gil[name][slot] / parts)), className)),
+      ...drawSwitches(gil, data.strip),
     ];
   };
   const drawArea = (gil, most, of, className) => {
@@ -173,7 +184,7 @@
       lane: () => drawLane(lane, life.dataset),
       strip: () => drawStrip(gil),
       waiters: () => drawArea(gil, most, (slot) => gil.waiters[slot] / parts, "s4"),
-      parallel: () => drawArea(gil, most, parallel(gil), "s3"),
+      parallel: () => [...drawArea(gil, most, parallel(gil), "s3"), ...drawSwitches(gil, data.waiters)],
       marks: () => drawMarks(gil),
       axis: () => drawAxis(group),
     }[kind];

@@ -2,27 +2,37 @@
 //! call a batch.
 
 use std::io::IoSliceMut;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 
 use super::{ReadError, ReadMemory, Segment};
+use crate::target::entry::ProcEntry;
 use crate::units::Pid;
 
 /// Segments that go into one system call; the kernel takes up to 1,024 (UIO_MAXIOV).
 const SEGMENTS_A_CALL: usize = 64;
 
 /// A live process's memory.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct LiveMemory {
-    pid: nix::unistd::Pid,
+    /// The thread through which it is read: the first one, or another once that has ended and has no memory any more.
+    task: AtomicI32,
+    /// Where to look for another one.
+    process: Option<ProcEntry>,
 }
 
 impl LiveMemory {
     /// The memory of this process. Nothing is opened: access is checked by the kernel at each read.
     pub fn new(pid: Pid) -> Self {
-        LiveMemory { pid: nix::unistd::Pid::from_raw(pid.raw()) }
+        LiveMemory { task: AtomicI32::new(pid.raw()), process: None }
+    }
+
+    /// The memory of this process for as long as any of its threads runs.
+    pub fn of(process: ProcEntry) -> Self {
+        LiveMemory { task: AtomicI32::new(process.pid().raw()), process: Some(process) }
     }
 
     /// Reads as many leading segments as the kernel gives in one call, and answers how many.
@@ -44,7 +54,16 @@ impl LiveMemory {
             remote.push(RemoteIoVec { base: segment.address.raw() as usize, len: segment.buffer.len() });
             local.push(IoSliceMut::new(segment.buffer));
         }
-        process_vm_readv(self.pid, &mut local, &remote)
+        let task = self.task.load(Ordering::Relaxed);
+        match process_vm_readv(nix::unistd::Pid::from_raw(task), &mut local, &remote) {
+            Err(Errno::ESRCH) => {
+                let another = self.process.as_ref().and_then(ProcEntry::running_task);
+                let another = another.filter(|another| another.raw() != task).ok_or(Errno::ESRCH)?;
+                self.task.store(another.raw(), Ordering::Relaxed);
+                process_vm_readv(nix::unistd::Pid::from_raw(another.raw()), &mut local, &remote)
+            }
+            bytes => bytes,
+        }
     }
 }
 
