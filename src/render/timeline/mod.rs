@@ -10,9 +10,11 @@ mod axis;
 mod boxes;
 mod data;
 mod head;
+mod lanes;
 mod page;
 mod palette;
 mod section;
+mod strips;
 mod tables;
 
 use std::io::Write;
