@@ -89,7 +89,9 @@ impl<'a> Stack<'a> {
         let title = text[0].as_str();
         let (thread, tid) = title.rsplit_once(" (").unwrap_or((title, ""));
         let tid = tid.trim_end_matches(')').parse().ok();
-        Stack { text, thread, tid, frames: text[1..].iter().map(|frame| Frame::parse(frame)).collect() }
+        // A thread that runs no Python yet, or no more, has no frames.
+        let frames = text[1..].iter().filter(|frame| *frame != "<no Python call>");
+        Stack { text, thread, tid, frames: frames.map(|frame| Frame::parse(frame)).collect() }
     }
 
     /// Whether all of it was read.
