@@ -34,7 +34,7 @@ pub enum Kind {
     Package,
     /// A call of Python's standard library.
     Library,
-    /// A process or a thread: what stacks stand on.
+    /// A process, a thread, or that there is no Python call: no code.
     Root,
     /// Something that could not be read.
     Unknown,
@@ -119,7 +119,7 @@ fn calls(recording: &Recording, stack: StackIndex, options: StackOptions, parts:
     let before = parts.len();
     parts.extend(frames.rev().map(|frame| call(frame, options)));
     if parts.len() == before {
-        parts.push(Part::new("<no Python call>", Kind::Unknown));
+        parts.push(Part::new("<no Python call>", Kind::Root));
     }
 }
 
