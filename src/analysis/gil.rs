@@ -154,7 +154,7 @@ impl GilSums {
                 (blame.inflicted, blame.syscall) = (inflicted.causes.in_seconds(), inflicted.syscall);
             }
         }
-        let seconds = recording.duration.as_secs_f64();
+        let seconds = recording.length().as_secs_f64();
         let (waiters, stalled, uncertain) = self.means.uncertain();
         let analysis = GilAnalysis {
             held: self.means.held.estimate(),

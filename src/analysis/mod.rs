@@ -261,7 +261,7 @@ fn shares(nanos: &StateNanos) -> States {
 
 /// gilspy's own CPU time as a share of one CPU.
 pub fn overhead_cpu(recording: &Recording) -> f64 {
-    let seconds = recording.duration.as_secs_f64();
+    let seconds = recording.length().as_secs_f64();
     if seconds > 0.0 { recording.own_cpu.as_secs_f64() / seconds } else { 0.0 }
 }
 

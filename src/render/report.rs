@@ -197,7 +197,7 @@ impl<'a> Report<'a> {
             target: &recording.target,
             recording: Figures {
                 start: recording.start.to_string(),
-                duration_s: recording.duration.as_secs_f64(),
+                duration_s: recording.length().as_secs_f64(),
                 rate_hz: recording.rate_hz,
                 rate_changes: &recording.rate_changes,
                 ticks: recording.ticks as u64,
