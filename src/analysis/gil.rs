@@ -160,6 +160,7 @@ impl GilSums {
             held: self.means.held.estimate(),
             free: self.free as f64 / total,
             unknown: self.unknown as f64 / total,
+            seen_s: self.total as f64 / 1e9,
             stopped: self.stopped as f64 / total,
             handovers_per_s: (seconds > 0.0).then(|| recording.gils[self.gil].handovers as f64 / seconds),
             hold: hold.into_iter().map(|(thread, nanos)| (thread, nanos as f64 / total)).collect(),

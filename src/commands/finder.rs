@@ -72,7 +72,11 @@ impl Finder {
                 state: shared,
             };
             for (number, (pid, located)) in attached.into_iter().enumerate() {
-                searcher.watch(pid, None, Stage::Followed { number: number as u32, located });
+                searcher.watch(
+                    pid,
+                    None,
+                    Stage::Followed { number: number as u32, located: Box::new(located) },
+                );
             }
             others.into_iter().for_each(|pid| searcher.watch(pid, None, Stage::new()));
             searcher.run();
@@ -122,7 +126,7 @@ struct Watched {
 
 enum Stage {
     /// It is recorded.
-    Followed { number: u32, located: Located },
+    Followed { number: u32, located: Box<Located> },
     /// It has no interpreter yet; most have none ever.
     Looking { search: Box<Search>, since: Instant, next: Instant },
 }
@@ -213,7 +217,7 @@ impl Searcher {
         let parent = self.watched.get(&watched.parent?)?;
         match &parent.stage {
             Stage::Followed { located, .. } if watched.process.is_fork_of(&parent.process) => {
-                Some(located.clone())
+                Some(located.as_ref().clone())
             }
             _ => None,
         }
@@ -232,7 +236,7 @@ impl Searcher {
         let number = self.next_number;
         self.next_number += 1;
         watched.number = Some(number);
-        watched.stage = Stage::Followed { number, located };
+        watched.stage = Stage::Followed { number, located: Box::new(located) };
         // Nobody takes it any more when the recording is over.
         let _ = self.sender.send(Found { attached, parent });
     }

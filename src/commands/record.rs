@@ -17,7 +17,7 @@ use super::stop::{OnSignal, Stop, watch};
 use crate::analysis::Analysed;
 use crate::cli::{Format, RecordArgs};
 use crate::recording::{Ending, NotARecording, Recording, Session, Stream, read};
-use crate::render::summary;
+use crate::render::summary_of_several;
 use crate::sampler::{Clock, Exceeded, Overhead, Wakeup};
 use crate::target::process::Process;
 use crate::units::{Pid, Timestamp};
@@ -268,9 +268,7 @@ impl Recorded {
     /// Writes the pictures and says what is in them.
     fn report(self, outputs: Outputs) -> Result<()> {
         let processes = self.recordings.iter().map(Analysed::of).collect::<Result<Vec<_>, _>>()?;
-        for process in &processes {
-            anstream::eprint!("{}", summary::text(process.recording, &process.analysis, Style::new().bold()));
-        }
+        anstream::eprint!("{}", summary_of_several::text(&processes, Style::new().bold()));
         let written = outputs.write(&processes);
         if let Some(path) = &self.path {
             eprintln!("{:<12} {}", Format::Recording.title(), path.display());

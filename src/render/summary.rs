@@ -86,7 +86,7 @@ fn gil_sentences(recording: &Recording, analysis: &Analysis) -> String {
 }
 
 /// The verdict in words, its kind first, with its advice, and the second one where there are two.
-fn judgement(verdict: &Verdict, emphasis: Style) -> String {
+pub(super) fn judgement(verdict: &Verdict, emphasis: Style) -> String {
     let mut text = sentence(verdict, "", emphasis);
     for advice in verdict.advice.iter().take(1) {
         text.push_str(&wrapped(&format!("Try: {}", visible(advice)), "     ", ADVICE_LINES));
@@ -403,7 +403,7 @@ fn how(recording: &Recording) -> String {
     format!("\n{ending}{}", wrapped(&how, "", HOW_LINES))
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
