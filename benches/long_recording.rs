@@ -14,8 +14,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gilspy::recording::{
-    Appender, Counted, Ending, Frame, Holder, Recorder, Session, StackIndex, StackTable, Syscall, Target,
-    TaskTimes, Thread, ThreadIndex, ThreadState,
+    Appender, Counted, Ending, Frame, Holder, NewProcess, Recorder, Session, StackIndex, StackTable, Syscall,
+    Target, TaskTimes, Thread, ThreadIndex, ThreadState,
 };
 use gilspy::sample::{GilSample, ThreadSample};
 use gilspy::units::{NamespaceTid, Pid, Tid, Timestamp};
@@ -76,7 +76,8 @@ fn make(path: &std::path::Path, seconds: u64, threads: u32) {
         host: "here".into(),
     };
     let mut file = Appender::new(BufWriter::new(File::create(path).unwrap()), &session).unwrap();
-    file.add_process(&target, 8).unwrap();
+    let process = NewProcess { target, cpus: 8, parent: None, since: Timestamp::START };
+    file.add_process(&process).unwrap();
     let mut table = StackTable::default();
     let stacks: Vec<StackIndex> = (0..STACKS).map(|number| table.intern(frames(number as u32))).collect();
     let mut recorder = Recorder::new(RATE_HZ);

@@ -73,12 +73,17 @@ pub enum Command {
 Examples:
   sudo gilspy record -p 4242 -d 10         ten seconds of a running process
   sudo gilspy record -p 4242 -o slow.svg   slow.svg, slow.timeline.svg, slow.gilspy
+  sudo gilspy record -p 4242 -s            with all processes that it starts
   gilspy record -- python3 app.py          a program from its first bytecode on"
 )]
 pub struct RecordArgs {
-    /// The process to record
-    #[arg(short, long, value_name = "PID", value_parser = parse_pid, required_unless_present = "command")]
-    pub pid: Option<Pid>,
+    /// The process to record; may be given several times
+    #[arg(short, long = "pid", value_name = "PID", value_parser = parse_pid, required_unless_present = "command")]
+    pub pids: Vec<Pid>,
+
+    /// Record the processes that it starts, too, and those that these start; what is not Python is passed over
+    #[arg(short, long)]
+    pub subprocesses: bool,
 
     /// How many seconds to record; without it, until Ctrl-C or the process's end
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
@@ -114,7 +119,7 @@ pub struct RecordArgs {
     pub stacks: StackArgs,
 
     /// The program to start and record, with its arguments
-    #[arg(last = true, value_name = "COMMAND", conflicts_with = "pid")]
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "pids")]
     pub command: Vec<String>,
 }
 
@@ -396,7 +401,7 @@ mod tests {
     fn what_follows_two_dashes_is_the_command_with_its_own_options() {
         let cli = Cli::try_parse_from(["gilspy", "record", "-r", "50", "--", "python3", "-p", "x"]).unwrap();
         let Command::Record(record) = cli.command else { panic!("not record") };
-        assert_eq!((record.rate, record.pid), (50, None));
+        assert_eq!((record.rate, record.pids), (50, Vec::new()));
         assert_eq!(record.command, ["python3", "-p", "x"]);
     }
 

@@ -175,9 +175,11 @@ impl Shares {
     }
 
     fn add(&mut self, recording: &Recording, stretch: &Stretch, by: By) {
-        let duration = recording.duration.as_nanos().max(1);
-        let part =
-            |at: u64| ((u128::from(at) * MOST_BATCHES as u128 / duration) as usize).min(MOST_BATCHES - 1);
+        let (since, length) = (recording.since.as_nanos(), recording.length().as_nanos().max(1));
+        let part = |at: u64| {
+            let place = u128::from(at).saturating_sub(since) * MOST_BATCHES as u128 / length;
+            (place as usize).min(MOST_BATCHES - 1)
+        };
         let parts: Vec<usize> = stretch.ticks.iter().map(|tick| part(tick.at.as_nanos())).collect();
         self.ticks += parts.len();
         for (tick, part) in parts.iter().enumerate() {

@@ -154,12 +154,13 @@ impl GilSums {
                 (blame.inflicted, blame.syscall) = (inflicted.causes.in_seconds(), inflicted.syscall);
             }
         }
-        let seconds = recording.duration.as_secs_f64();
+        let seconds = recording.length().as_secs_f64();
         let (waiters, stalled, uncertain) = self.means.uncertain();
         let analysis = GilAnalysis {
             held: self.means.held.estimate(),
             free: self.free as f64 / total,
             unknown: self.unknown as f64 / total,
+            seen_s: self.total as f64 / 1e9,
             stopped: self.stopped as f64 / total,
             handovers_per_s: (seconds > 0.0).then(|| recording.gils[self.gil].handovers as f64 / seconds),
             hold: hold.into_iter().map(|(thread, nanos)| (thread, nanos as f64 / total)).collect(),

@@ -11,6 +11,7 @@ mod looks;
 mod slots;
 mod statistics;
 mod thresholds;
+mod totals;
 mod verdict;
 mod waiting;
 
@@ -24,6 +25,7 @@ pub use holds::{HoldLength, HoldLengths, LongHold};
 pub use looks::{Looks, Usual};
 pub use slots::{GilSlots, LaneSlots, Mix, STATES, Slots, place_of};
 pub use statistics::Estimate;
+pub use totals::{Totals, waited_s};
 pub use verdict::{Figure, Kind, Verdict};
 pub use waiting::{Blame, Causes, Pair, waiters};
 
@@ -79,6 +81,8 @@ pub struct GilAnalysis {
     pub free: f64,
     /// Share of ticks at which its state could not be read consistently.
     pub unknown: f64,
+    /// The time that ticks saw it, in seconds.
+    pub seen_s: f64,
     /// Share of ticks at which there was no GIL and one thread had stopped others, as far as that can be seen.
     pub stopped: f64,
     /// Handovers a second; `None` where the recording took no time.
@@ -261,7 +265,7 @@ fn shares(nanos: &StateNanos) -> States {
 
 /// gilspy's own CPU time as a share of one CPU.
 pub fn overhead_cpu(recording: &Recording) -> f64 {
-    let seconds = recording.duration.as_secs_f64();
+    let seconds = recording.length().as_secs_f64();
     if seconds > 0.0 { recording.own_cpu.as_secs_f64() / seconds } else { 0.0 }
 }
 

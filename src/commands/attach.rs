@@ -34,20 +34,41 @@ pub(super) struct Attached {
     pub sampler: Sampler<LiveMemory>,
     /// What it is.
     pub target: Target,
+    /// Where its interpreter is.
+    pub located: Located,
+}
+
+/// A running process.
+pub(super) enum Running {
+    /// It has an interpreter, and was attached to.
+    Python(Box<Attached>),
+    /// It has none.
+    Other(Process, Missing),
 }
 
 /// Attaches to a running process.
 pub(super) fn attach(pid: Pid) -> Result<Attached> {
+    match look(pid)? {
+        Running::Python(attached) => Ok(*attached),
+        Running::Other(process, missing) => Err(missing.explain(&process)),
+    }
+}
+
+/// Attaches to a running process, if it is one that can be attached to.
+pub(super) fn look(pid: Pid) -> Result<Running> {
     let mut process = Process::open(pid)?;
     let began = Instant::now();
     loop {
         match find(&process) {
             Ok(located) if process.is_alive() => {
                 process.accept_loaded_program();
-                return Attached::new(process, located);
+                return Ok(Running::Python(Box::new(Attached::new(process, located)?)));
             }
             Ok(_) => return Err(ProcessError::Ending(pid).into()),
             Err(missing) if began.elapsed() < missing.patience() => std::thread::sleep(RETRY),
+            Err(missing @ Missing::Interpreter(LocateError::NotPython(_))) if !process.has_no_memory() => {
+                return Ok(Running::Other(process, missing));
+            }
             Err(missing) => return Err(missing.explain(&process)),
         }
     }
@@ -111,13 +132,13 @@ impl Attached {
             host: host_name(),
         };
         let pid = process.pid();
-        let sampler = Sampler::new(process.entry().clone(), process.memory(), located)
+        let sampler = Sampler::new(process.entry().clone(), process.memory(), located.clone())
             .map_err(|error| anyhow!("pid {pid} cannot be looked at any more: {error}"))?;
-        Ok(Attached { process, sampler, target })
+        Ok(Attached { process, sampler, target, located })
     }
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     let name = nix::unistd::gethostname();
     name.map_or_else(|_| "unknown host".to_owned(), |name| name.to_string_lossy().into_owned())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use super::attach::{Attached, attach, pauser};
-use super::record::{take_over, take_over_new};
+use super::followed::{take_over, take_over_new};
 use crate::analysis::Looks;
 use crate::cli::DumpArgs;
 use crate::recording::snapshot::{
@@ -28,7 +28,7 @@ const LOOKS_HZ: u32 = 1000;
 
 /// Looks at a process and prints what it saw.
 pub(super) fn run(args: &DumpArgs) -> Result<u8> {
-    let Attached { process, mut sampler, target } = attach(args.pid)?;
+    let Attached { process, mut sampler, target, .. } = attach(args.pid)?;
     let time = jiff::Timestamp::now();
     let pauser = pauser(&args.pausing, &process)?;
     let interpreters = look(&mut sampler, pauser.as_ref()).map_err(|error| match error {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use super::attach::Attached;
 use crate::cpython::locate::{Candidate, LocateError, Located};
 use crate::target::binaries::{Mappings, Places};
+use crate::target::children::Family;
 use crate::target::process::Process;
 use crate::units::Pid;
 
@@ -24,6 +25,9 @@ const STARTING: Duration = Duration::from_secs(3);
 /// How often to see whether the program has been replaced by another, or has loaded a library.
 const REMAP: Duration = Duration::from_millis(2);
 
+/// How often to see whether the program has children.
+const CHILDREN: Duration = Duration::from_millis(20);
+
 /// A program that was started.
 pub(super) struct Launched {
     child: Child,
@@ -34,6 +38,8 @@ pub(super) struct Launched {
 pub(super) enum Start {
     /// It is Python, and was attached to.
     Attached(Box<Attached>),
+    /// It is something else, and has children.
+    Other(Process),
     /// It ended first.
     Ended(ExitStatus),
 }
@@ -57,9 +63,11 @@ impl Launched {
         })
     }
 
-    /// Looks until its interpreter is there, or it has ended.
-    pub(super) fn attach(&mut self, mut process: Process) -> Result<Start> {
+    /// Looks until its interpreter is there, or it has ended; or, if these may be recorded, until it has children.
+    pub(super) fn attach(&mut self, mut process: Process, with_children: bool) -> Result<Start> {
         let started = Instant::now();
+        let mut family = Family::of([process.pid()]);
+        let mut next_family = started + CHILDREN;
         let mut search = Search::default();
         loop {
             if let Some(located) = search.look(&process) {
@@ -68,6 +76,13 @@ impl Launched {
             }
             if let Some(status) = self.child.try_wait().context("cannot wait for the program")? {
                 return Ok(Start::Ended(status));
+            }
+            if with_children && Instant::now() >= next_family {
+                next_family = Instant::now() + CHILDREN;
+                // One that is just being started may turn out to be Python itself.
+                if !search.is_promising() && !family.look().is_empty() {
+                    return Ok(Start::Other(process));
+                }
             }
             std::thread::sleep(if started.elapsed() < STARTING { EAGER } else { PATIENT });
         }
@@ -82,7 +97,7 @@ impl Launched {
     pub(super) fn never_python(&self, status: ExitStatus) -> anyhow::Error {
         anyhow!(
             "{} ended ({status}) before a CPython interpreter was seen in it\n\
-             gilspy follows the program itself, not the processes it starts",
+             without -s, gilspy looks at the program itself only, not at the processes that it starts",
             self.name
         )
     }
@@ -96,14 +111,15 @@ pub(super) fn exit_code(status: ExitStatus) -> u8 {
 
 /// Remembers what was parsed, so that a look costs little while nothing has changed.
 #[derive(Default)]
-struct Search {
+pub(super) struct Search {
     places: Places,
     candidate: Option<Candidate>,
     mapped_at: Option<Instant>,
 }
 
 impl Search {
-    fn look(&mut self, process: &Process) -> Option<Located> {
+    /// Looks once.
+    pub(super) fn look(&mut self, process: &Process) -> Option<Located> {
         if self.mapped_at.is_none_or(|at| at.elapsed() > REMAP) {
             self.remap(process)?;
         }
@@ -115,6 +131,11 @@ impl Search {
             }
             Err(_) => None,
         }
+    }
+
+    /// Whether what was looked at last may be Python.
+    fn is_promising(&self) -> bool {
+        self.candidate.is_some()
     }
 
     fn remap(&mut self, process: &Process) -> Option<()> {

@@ -3,6 +3,8 @@
 mod attach;
 mod diff;
 mod dump;
+mod finder;
+mod followed;
 mod generated;
 mod launch;
 mod output;

@@ -287,7 +287,7 @@ fn write_format(
         Format::Speedscope => render::speedscope::write(processes, writer),
         Format::Pprof => render::pprof::write(processes, writer),
         Format::Gecko => render::gecko::write(processes, writer),
-        Format::Json => processes.iter().try_for_each(|process| render::report::write(process, writer)),
+        Format::Json => render::report::write(processes, writer),
         Format::Recording => match processes.first() {
             Some(process) => Ok(process.recording.source().copy(writer)?),
             None => Ok(()),

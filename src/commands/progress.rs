@@ -1,11 +1,11 @@
 //! What `record` says while it records: to standard error, and moving only on a terminal.
 
-use std::time::Duration;
-
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::attach::Attached;
+use super::followed::Followed;
 use crate::cli::RecordArgs;
-use crate::recording::{Recorder, Target};
+use crate::target::process::Process;
 use crate::text::{shorten, visible};
 use crate::units::Timestamp;
 
@@ -17,14 +17,19 @@ pub(super) struct Progress(ProgressBar);
 
 impl Progress {
     /// Says what is going to be recorded.
-    pub(super) fn start(target: &Target, args: &RecordArgs, threads: usize) -> Self {
-        let command = target.command_title();
-        let until = if args.duration.is_none() && args.pid.is_some() { "; Ctrl-C ends it" } else { "" };
-        let plural = if threads == 1 { "" } else { "s" };
-        let before = format!("Recording pid {}{} (", target.pid, target.own_pid());
-        let after = format!(", CPython {}, {threads} thread{plural})", target.python);
-        let room = WIDTH.saturating_sub(before.len() + after.len());
-        eprintln!("{before}{}{after}\nat {} Hz{until}", shorten(&visible(&command), room), args.rate);
+    pub(super) fn start(python: &[Attached], others: &[Process], args: &RecordArgs) -> Self {
+        python.iter().for_each(say_what);
+        for process in others {
+            let name = process.name();
+            let name = visible(&name);
+            eprintln!("pid {} ({name}) has no Python; the processes that it starts may", process.pid());
+        }
+        let until = match args.duration.is_none() && !args.pids.is_empty() {
+            true => "; Ctrl-C ends it",
+            false => "",
+        };
+        let with = if args.subprocesses { ", with all processes that are started" } else { "" };
+        eprintln!("at {} Hz{with}{until}", args.rate);
         let bar = match args.duration {
             Some(duration) => ProgressBar::new(duration.as_millis() as u64).with_style(style("{bar:30} ")),
             None => ProgressBar::new_spinner().with_style(style("{spinner} ")),
@@ -33,11 +38,14 @@ impl Progress {
     }
 
     /// Shows how far it is.
-    pub(super) fn show(&self, recorder: &Recorder, now: Timestamp) {
+    pub(super) fn show(&self, processes: &[Followed], now: Timestamp) {
         self.0.set_position(now.as_nanos() / 1_000_000);
-        let held = recorder.held_lately();
-        let elapsed = Duration::from_nanos(now.as_nanos()).as_secs_f64();
-        self.0.set_message(format!("{elapsed:.1} s   GIL {:.0} %", held * 100.0));
+        let elapsed = now.as_secs_f64();
+        let most = processes.iter().map(Followed::held_lately).fold(0.0, f64::max) * 100.0;
+        self.0.set_message(match processes.len() {
+            1 => format!("{elapsed:.1} s   GIL {most:.0} %"),
+            count => format!("{elapsed:.1} s   {count} processes, GIL at most {most:.0} %"),
+        });
     }
 
     /// Says something that stays.
@@ -49,6 +57,16 @@ impl Progress {
     pub(super) fn finish(&self) {
         self.0.finish_and_clear();
     }
+}
+
+fn say_what(attached: &Attached) {
+    let (target, threads) = (&attached.target, attached.sampler.threads().all().len());
+    let command = target.command_title();
+    let plural = if threads == 1 { "" } else { "s" };
+    let before = format!("Recording pid {}{} (", target.pid, target.own_pid());
+    let after = format!(", CPython {}, {threads} thread{plural})", target.python);
+    let room = WIDTH.saturating_sub(before.len() + after.len());
+    eprintln!("{before}{}{after}", shorten(&visible(&command), room));
 }
 
 fn style(bar: &str) -> ProgressStyle {

@@ -1,11 +1,13 @@
-//! `gilspy record`: looks at a process until there is a reason to stop, then writes what it saw.
+//! `gilspy record`: looks at processes until there is a reason to stop, then writes what it saw.
 
 use std::time::Duration;
 
 use anstyle::Style;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
-use super::attach::{Attached, attach, pauser};
+use super::attach::{Attached, Running, attach, host_name, look};
+use super::finder::{Finder, MOST_FOLLOWED};
+use super::followed::{Followed, Moment, OwnCpu};
 use super::launch::{Launched, Start, exit_code};
 use super::output::{Outputs, RecordingFile};
 use super::print_error;
@@ -14,72 +16,74 @@ use super::snapshots::Snapshots;
 use super::stop::{OnSignal, Stop, watch};
 use crate::analysis::Analysed;
 use crate::cli::{Format, RecordArgs};
-use crate::recording::{
-    Counted, Ending, Recorder, Recording, Session, Stream, Target, TaskTimes, Thread, ThreadIndex,
-    Throttling, read,
-};
-use crate::render::summary;
-use crate::sampler::{Clock, Exceeded, KnownThread, NativeThreads, Overhead, Sampler, Wakeup, own_cpu};
-use crate::target::cgroup::CpuGroups;
-use crate::target::memory::live::LiveMemory;
-use crate::target::memory::{ReadError, ReadMemory};
-use crate::target::pause::Pauser;
+use crate::recording::{Ending, NotARecording, Recording, Session, Stream, read};
+use crate::render::summary_of_several;
+use crate::sampler::{Clock, Exceeded, Overhead, Wakeup};
 use crate::target::process::Process;
 use crate::units::{Pid, Timestamp};
 
-/// How often to look for new threads and names, and whether code objects are still what they were.
+/// How often to look at what is not looked at at each tick.
 const REFRESH: Duration = Duration::from_millis(100);
-
-/// How often what was seen is handed over to be written.
-const WRITE: Duration = Duration::from_secs(1);
 
 /// Records and writes the pictures. Answers the exit status, a started program's own.
 pub(super) fn run(args: RecordArgs) -> Result<u8> {
     let outputs = Outputs::open(args.output.as_deref(), args.format, &args.stacks)?;
-    match args.pid {
-        Some(pid) => record_running(pid, &args, outputs),
-        None => record_started(&args, outputs),
+    match args.pids.is_empty() {
+        false => record_running(&args, outputs),
+        true => record_started(&args, outputs),
     }
 }
 
-fn record_running(pid: Pid, args: &RecordArgs, mut outputs: Outputs) -> Result<u8> {
-    let attached = attach(pid)?;
-    let pidfd = attached.process.pidfd().try_clone_to_owned().context("cannot watch the process")?;
-    let stop = watch(pidfd, OnSignal::Stop)?;
-    record(attached, args, &stop, &mut outputs)?.report(outputs)?;
+/// The processes that are asked for.
+struct Roots {
+    /// Those that have an interpreter.
+    python: Vec<Attached>,
+    /// Others, whose children may.
+    others: Vec<Process>,
+    /// After which one files are named.
+    pid: Pid,
+}
+
+fn record_running(args: &RecordArgs, mut outputs: Outputs) -> Result<u8> {
+    let mut pids = args.pids.clone();
+    pids.sort();
+    pids.dedup();
+    let mut roots = Roots { python: Vec::new(), others: Vec::new(), pid: args.pids[0] };
+    for pid in pids {
+        match args.subprocesses {
+            false => roots.python.push(attach(pid)?),
+            true => match look(pid)? {
+                Running::Python(attached) => roots.python.push(*attached),
+                Running::Other(process, _) => roots.others.push(process),
+            },
+        }
+    }
+    let processes = roots.python.iter().map(|attached| &attached.process).chain(&roots.others);
+    let pidfds = processes.map(|process| process.pidfd().try_clone_to_owned());
+    let pidfds = pidfds.collect::<std::io::Result<_>>().context("cannot watch the processes")?;
+    let stop = watch(pidfds, OnSignal::Stop)?;
+    record(roots, args, &stop, &mut outputs)?.report(outputs)?;
     Ok(0)
 }
 
 fn record_started(args: &RecordArgs, mut outputs: Outputs) -> Result<u8> {
     let mut launched = Launched::start(&args.command)?;
     let process = launched.process()?;
+    let pid = process.pid();
     let pidfd = process.pidfd().try_clone_to_owned().context("cannot watch the process")?;
-    let stop = watch(pidfd, OnSignal::PassOn)?;
-    let attached = match launched.attach(process)? {
-        Start::Attached(attached) => *attached,
+    let stop = watch(vec![pidfd], OnSignal::PassOn)?;
+    let roots = match launched.attach(process, args.subprocesses)? {
+        Start::Attached(attached) => Roots { python: vec![*attached], others: Vec::new(), pid },
+        Start::Other(process) => Roots { python: Vec::new(), others: vec![process], pid },
         Start::Ended(status) => return Err(launched.never_python(status)),
     };
-    let pid = attached.process.pid();
-    let recorded = record(attached, args, &stop, &mut outputs)?;
+    let recorded = record(roots, args, &stop, &mut outputs)?;
     if recorded.failure.is_some() || matches!(recorded.ending, Ending::TargetExecuted | Ending::Finished) {
         eprintln!("gilspy: the recording is over; waiting for pid {pid} to end");
     }
     let status = launched.wait()?;
     recorded.report(outputs)?;
     Ok(exit_code(status))
-}
-
-/// A process that is being recorded.
-struct Recordings {
-    recorder: Recorder,
-    stream: Stream,
-    others: NativeThreads,
-    groups: Option<CpuGroups>,
-    /// What was counted when a part was last handed over.
-    missed: u64,
-    own_cpu: Duration,
-    throttling: Option<Throttling>,
-    next_write: Timestamp,
 }
 
 /// What was recorded, as far as it could be written.
@@ -92,21 +96,26 @@ struct Recorded {
     failure: Option<anyhow::Error>,
 }
 
-/// Looks until the duration is over, `stop` says so, or the target is no longer there.
-fn record(attached: Attached, args: &RecordArgs, stop: &Stop, outputs: &mut Outputs) -> Result<Recorded> {
-    let Attached { process, mut sampler, target } = attached;
+/// Looks until the duration is over, `stop` says so, or there is no process any more.
+fn record(roots: Roots, args: &RecordArgs, stop: &Stop, outputs: &mut Outputs) -> Result<Recorded> {
     let start = jiff::Timestamp::now();
-    let mut snapshots = Snapshots::new(outputs.snapshots(target.pid, start));
-    let RecordingFile { file, path } = outputs.start(target.pid, start)?;
-    let mut recording = Recordings::start(file, path.is_some(), start, &target, &process, args)
-        .with_context(|| cannot_write(path.as_deref()))?;
-    let progress = Progress::start(&target, args, sampler.threads().all().len());
-    let pauser = pauser(&args.pausing, &process)?;
+    let mut snapshots = Snapshots::new(outputs.snapshots(roots.pid, start));
+    let RecordingFile { file, path } = outputs.start(roots.pid, start)?;
+    let session = Session { host: host_name(), start, rate_hz: args.rate, sees_all_threads: !args.gil };
+    let mut stream =
+        Stream::start(file, path.is_some(), &session).with_context(|| cannot_write(path.as_deref()))?;
+    let progress = Progress::start(&roots.python, &roots.others, args);
+    let finder = args.subprocesses.then(|| find(&roots)).transpose()?;
+    let mut own_cpu = OwnCpu::new();
+    let first = Moment { at: Timestamp::START, weight: 1, missed: 0 };
+    let mut followed = Vec::new();
+    for attached in roots.python {
+        followed.push(Followed::start(attached, None, first, args, &mut stream)?);
+    }
     let mut overhead = Overhead::new(args.max_overhead / 100.0);
     let mut clock = clock(args);
     let end = args.duration.map(Timestamp::from_duration_since_start);
     let is_over = |now: Timestamp| end.is_some_and(|end| now >= end);
-    take_over(&mut recording.recorder, &sampler, Timestamp::START);
 
     let mut next_refresh = Timestamp::START.after(REFRESH);
     let ending = loop {
@@ -116,141 +125,121 @@ fn record(attached: Attached, args: &RecordArgs, stop: &Stop, outputs: &mut Outp
         if is_over(at) {
             break Ending::Finished;
         }
+        let now = Moment { at, weight: clock.stride(), missed: clock.missed() };
         let is_time = at >= next_refresh;
-        if is_time && process.has_executed() {
-            break Ending::TargetExecuted;
-        }
-        let recorder = &mut recording.recorder;
-        let seen = tick(recorder, &mut sampler, &process, pauser.as_ref(), at, clock.stride(), args.gil)
-            .and_then(|()| if is_time { refresh(recorder, &mut sampler, at) } else { Ok(()) });
-        if let Some(ending) = seen.err().and_then(|error| ending_after(error, &process)) {
+        let were_drawing = is_time && snapshots.were_drawing();
+        // While one is drawn, the next has to wait.
+        let wants_snapshot = is_time && !were_drawing && stop.wants_snapshot();
+        let mut last = None;
+        followed = (followed.into_iter())
+            .filter_map(|mut process: Followed| match process.look(now, args.gil, wants_snapshot) {
+                None => {
+                    process.hand_over(now, wants_snapshot, &stream, &mut own_cpu);
+                    Some(process)
+                }
+                Some(ending) => {
+                    last = Some(ending);
+                    process.end(ending, now, end, &stream, &mut own_cpu);
+                    None
+                }
+            })
+            .collect();
+        if let (Some(ending), None, true) = (last, &finder, followed.is_empty()) {
             break ending;
         }
-        if is_time {
-            next_refresh = at.after(REFRESH);
-            take_over(recorder, &sampler, at);
-            progress.show(recorder, at);
-            recording.others.update(at, sampler.threads());
-            let were_drawing = snapshots.were_drawing();
-            // While one is drawn, the next has to wait.
-            let wants_snapshot = !were_drawing && stop.wants_snapshot();
-            if wants_snapshot || at >= recording.next_write {
-                recording.hand_over(&sampler, clock.missed(), at);
+        if !is_time {
+            continue;
+        }
+        next_refresh = at.after(REFRESH);
+        progress.show(&followed, at);
+        if wants_snapshot {
+            match stream.so_far() {
+                Ok(written) => snapshots.draw(written),
+                Err(error) => progress.say(&format!("gilspy: cannot write a snapshot: {error}")),
             }
-            if wants_snapshot {
-                match recording.stream.so_far() {
-                    Ok(written) => snapshots.draw(written),
-                    Err(error) => progress.say(&format!("gilspy: cannot write a snapshot: {error}")),
+        }
+        if stream.has_failed() {
+            break Ending::Lost;
+        }
+        let mut has_attached = false;
+        if let Some(finder) = &finder {
+            for found in finder.found() {
+                let now = Moment { at: clock.now(), ..now };
+                match Followed::start(found.attached, found.parent, now, args, &mut stream) {
+                    Ok(process) => followed.push(process),
+                    Err(error) => progress.say(&format!("gilspy: {error:#}")),
                 }
             }
-            if recording.stream.has_failed() {
-                break Ending::Lost;
+            has_attached = finder.has_attached();
+            if finder.is_full() {
+                progress.say(&format!(
+                    "gilspy: {MOST_FOLLOWED} processes are followed already; no more are until some of them end"
+                ));
             }
-            let now = Duration::from_nanos(at.as_nanos());
-            if were_drawing || wants_snapshot {
-                // That is not what looking costs.
-                overhead.restart(now);
-            } else if let Some(exceeded) = overhead.check(now) {
-                clock.slow_down(exceeded.divisor);
-                recording.recorder.change_rate(clock.now(), clock.stride());
-                progress.say(&slower(&exceeded, args, clock.stride()));
+        }
+        let since_start = Duration::from_nanos(at.as_nanos());
+        if were_drawing || wants_snapshot || has_attached {
+            // That is not what looking costs.
+            overhead.restart(since_start);
+        } else if let Some(exceeded) = overhead.check(since_start) {
+            clock.slow_down(exceeded.divisor);
+            for process in &mut followed {
+                process.change_rate(clock.now(), clock.stride());
             }
+            progress.say(&slower(&exceeded, args, clock.stride()));
         }
     };
     progress.finish();
-    let recorder = &mut recording.recorder;
-    let end = match ending {
-        Ending::TargetExecuted => recorder.discard_unconfirmed(),
-        _ => {
-            // What is gone by now cannot be looked at again: its last ticks keep what they saw.
-            recorder.confirm(clock.now(), &sampler.confirm().unwrap_or_default());
-            take_over(recorder, &sampler, clock.now());
-            clock.now()
-        }
-    };
-    let duration = Duration::from_nanos(end.as_nanos());
-    let duration = args.duration.map_or(duration, |wanted| duration.min(wanted));
+    drop(finder);
+    let now = Moment { at: clock.now(), weight: clock.stride(), missed: clock.missed() };
+    for process in followed {
+        let ending = match ending {
+            // The others it is about have ended; this one is their child.
+            Ending::TargetExited if process.is_alive() => Ending::Finished,
+            _ => ending,
+        };
+        process.end(ending, now, end, &stream, &mut own_cpu);
+    }
     snapshots.wait();
-    recording.finish(ending, duration, &sampler, clock.missed(), path)
+    finish(stream, ending, now.at, path)
+}
+
+/// Begins to look for what the processes start.
+fn find(roots: &Roots) -> Result<Finder> {
+    let python = roots.python.iter().map(|root| (root.process.pid(), root.located.clone()));
+    let others = roots.others.iter().map(Process::pid);
+    Finder::start(python.collect(), others.collect())
+}
+
+/// Waits until all is written, and reads it.
+fn finish(
+    stream: Stream,
+    ending: Ending,
+    now: Timestamp,
+    path: Option<std::path::PathBuf>,
+) -> Result<Recorded> {
+    let what = || cannot_write(path.as_deref());
+    let (source, error) = stream.finish().with_context(what)?;
+    let failure = error.map(|error| {
+        anyhow::Error::from(error)
+            .context(what())
+            .context(format!("the recording ended after {:.1} s", now.as_secs_f64()))
+    });
+    let recordings = match read(&source) {
+        Err(NotARecording::Empty) => {
+            return Err(anyhow!(
+                "no CPython interpreter was seen in what was to be recorded, or in its children"
+            ));
+        }
+        recordings => recordings.with_context(what)?,
+    };
+    Ok(Recorded { ending, recordings, path, failure })
 }
 
 fn cannot_write(path: Option<&std::path::Path>) -> String {
     match path {
         Some(path) => format!("cannot write {}", path.display()),
         None => "cannot write the recording to a temporary file (TMPDIR says where)".to_owned(),
-    }
-}
-
-impl Recordings {
-    fn start(
-        file: std::fs::File,
-        is_kept: bool,
-        start: jiff::Timestamp,
-        target: &Target,
-        process: &Process,
-        args: &RecordArgs,
-    ) -> std::io::Result<Self> {
-        let session =
-            Session { host: target.host.clone(), start, rate_hz: args.rate, sees_all_threads: !args.gil };
-        Ok(Recordings {
-            recorder: Recorder::new(args.rate),
-            stream: Stream::start(file, is_kept, &session, &[(target, process.cpus())])?,
-            others: NativeThreads::new(process.entry().clone()),
-            groups: CpuGroups::of(process.entry()),
-            missed: 0,
-            own_cpu: own_cpu(),
-            throttling: None,
-            next_write: Timestamp::START.after(WRITE),
-        })
-    }
-
-    /// Hands over what was seen until now, all of which is confirmed; later, if the disk does not keep up.
-    fn hand_over(&mut self, sampler: &Sampler<LiveMemory>, missed: u64, at: Timestamp) {
-        if self.stream.is_ready() && self.recorder.is_confirmed() {
-            self.next_write = at.after(WRITE);
-            self.append(sampler, missed, at);
-        }
-    }
-
-    fn append(&mut self, sampler: &Sampler<LiveMemory>, missed: u64, at: Timestamp) {
-        let own_cpu = own_cpu();
-        let throttling = self.groups.as_ref().and_then(CpuGroups::throttling);
-        let counted = Counted {
-            missed_ticks: missed.saturating_sub(std::mem::replace(&mut self.missed, missed)),
-            own_cpu: own_cpu.saturating_sub(std::mem::replace(&mut self.own_cpu, own_cpu)),
-            throttling: match (throttling, std::mem::replace(&mut self.throttling, throttling)) {
-                (Some(now), Some(before)) => Some(now.since(before)),
-                (now, _) => now,
-            },
-            native_threads: self.others.since_last_told(),
-        };
-        self.stream.append(0, self.recorder.take(sampler.stacks(), at, counted));
-    }
-
-    /// Writes the rest.
-    fn finish(
-        mut self,
-        ending: Ending,
-        duration: Duration,
-        sampler: &Sampler<LiveMemory>,
-        missed: u64,
-        path: Option<std::path::PathBuf>,
-    ) -> Result<Recorded> {
-        self.others.look(sampler.threads());
-        self.append(sampler, missed, Timestamp::from_duration_since_start(duration));
-        if ending != Ending::Lost {
-            self.stream.close(0, ending, duration);
-        }
-        let what = || cannot_write(path.as_deref());
-        let (source, error) = self.stream.finish().with_context(what)?;
-        let failure = error.map(|error| {
-            let seconds = duration.as_secs_f64();
-            anyhow::Error::from(error)
-                .context(what())
-                .context(format!("the recording ended after {seconds:.1} s"))
-        });
-        let recordings = read(&source).with_context(what)?;
-        Ok(Recorded { ending, recordings, path, failure })
     }
 }
 
@@ -275,91 +264,11 @@ fn slower(exceeded: &Exceeded, args: &RecordArgs, stride: u32) -> String {
     )
 }
 
-/// Looks at what changes rarely.
-fn refresh(
-    recorder: &mut Recorder,
-    sampler: &mut Sampler<LiveMemory>,
-    at: Timestamp,
-) -> Result<(), ReadError> {
-    recorder.confirm(at, &sampler.confirm()?);
-    sampler.refresh()
-}
-
-/// What a failed read says about the target; `None` where the next tick may well succeed.
-fn ending_after(error: ReadError, process: &Process) -> Option<Ending> {
-    match error {
-        ReadError::Gone => Some(Ending::TargetExited),
-        ReadError::Denied | ReadError::Kernel(_) => Some(Ending::TargetUnreadable),
-        ReadError::Unmapped(_) if process.has_no_memory() => Some(Ending::TargetExited),
-        ReadError::Unmapped(_) if process.has_executed() => Some(Ending::TargetExecuted),
-        ReadError::Unmapped(_) => None,
-    }
-}
-
-/// One tick: every GIL, and every thread unless only holders are asked for.
-fn tick(
-    recorder: &mut Recorder,
-    sampler: &mut Sampler<LiveMemory>,
-    process: &Process,
-    pauser: Option<&Pauser>,
-    at: Timestamp,
-    weight: u32,
-    gil_only: bool,
-) -> Result<(), ReadError> {
-    let _paused = pauser.and_then(Pauser::pause);
-    let (gils, threads) =
-        if gil_only { (sampler.tick_gils()?, [].as_slice()) } else { sampler.tick_all()? };
-    // Memory is read by pid, which may be another process's once this one has ended.
-    if !process.is_alive() {
-        return Err(ReadError::Gone);
-    }
-    recorder.add(at, weight, gils, threads);
-    take_over_new(recorder, sampler, at);
-    Ok(())
-}
-
-/// Takes over what the sampler knows about interpreters and threads; threads that have ended stay as they
-/// were.
-pub(super) fn take_over(recorder: &mut Recorder, sampler: &Sampler<impl ReadMemory>, at: Timestamp) {
-    for (gil, known) in sampler.gils().iter().enumerate() {
-        recorder.set_interpreters(gil, known.interpreters.iter().map(|interpreter| interpreter.id));
-    }
-    let met_before = recorder.threads();
-    for (index, known) in sampler.threads().all().iter().enumerate() {
-        if known.is_alive || index >= met_before {
-            recorder.set_thread(ThreadIndex(index as u32), thread(known, at));
-        }
-    }
-}
-
-/// Takes over the threads that turned up during a tick.
-pub(super) fn take_over_new(recorder: &mut Recorder, sampler: &Sampler<impl ReadMemory>, at: Timestamp) {
-    let met_before = recorder.threads();
-    for (index, known) in sampler.threads().all().iter().enumerate().skip(met_before) {
-        recorder.set_thread(ThreadIndex(index as u32), thread(known, at));
-    }
-}
-
-fn thread(known: &KnownThread, at: Timestamp) -> Thread {
-    Thread {
-        interpreter: known.interpreter(),
-        interpreters: known.interpreters().collect(),
-        tid: known.tid,
-        namespace_tid: known.namespace_tid,
-        name: known.name.clone(),
-        first_seen: at,
-        last_seen: at,
-        times: TaskTimes::default(),
-    }
-}
-
 impl Recorded {
     /// Writes the pictures and says what is in them.
     fn report(self, outputs: Outputs) -> Result<()> {
         let processes = self.recordings.iter().map(Analysed::of).collect::<Result<Vec<_>, _>>()?;
-        for process in &processes {
-            anstream::eprint!("{}", summary::text(process.recording, &process.analysis, Style::new().bold()));
-        }
+        anstream::eprint!("{}", summary_of_several::text(&processes, Style::new().bold()));
         let written = outputs.write(&processes);
         if let Some(path) = &self.path {
             eprintln!("{:<12} {}", Format::Recording.title(), path.display());

@@ -13,8 +13,9 @@ use crate::recording::{Recording, Thread};
 /// Reads a recording and draws it.
 pub(super) fn run(args: &RenderArgs) -> Result<u8> {
     let recordings = recordings::open(&args.recording)?;
-    let recordings: Vec<Recording> =
-        recordings.into_iter().map(|recording| narrow(recording, args)).collect::<Result<_>>()?;
+    let until = recordings.iter().map(|recording| recording.duration).max().unwrap_or_default();
+    let narrowed = recordings.into_iter().map(|recording| narrow(recording, args, until).transpose());
+    let recordings: Vec<Recording> = narrowed.flatten().collect::<Result<_>>()?;
     is_shown(&recordings, args)?;
     let outputs = Outputs::of_recording(&args.recording, args.output.as_deref(), args.format, &args.stacks)?;
     let analysed = recordings
@@ -26,8 +27,8 @@ pub(super) fn run(args: &RenderArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// The part of it, and the threads, that are asked for.
-fn narrow(recording: Recording, args: &RenderArgs) -> Result<Recording> {
+/// The part of it, and the threads, that are asked for; none of a process that was not there in that time.
+fn narrow(recording: Recording, args: &RenderArgs, until: Duration) -> Result<Option<Recording>> {
     let is_narrowed = args.from.is_some() || args.to.is_some() || !args.threads.is_empty();
     if is_narrowed && args.format == Some(Format::Recording) {
         return Err(anyhow!("a part of a recording cannot be written as a recording"));
@@ -36,12 +37,15 @@ fn narrow(recording: Recording, args: &RenderArgs) -> Result<Recording> {
         (None, None) => recording,
         (from, to) => {
             let (from, to) = (from.unwrap_or_default(), to.unwrap_or(Duration::MAX));
-            let seconds = recording.duration.as_secs_f64();
-            if from >= to || from >= recording.duration {
+            let seconds = until.as_secs_f64();
+            if from >= to || from >= until {
                 return Err(anyhow!(
                     "there is nothing of the recording in that time\n\
                      it lasts {seconds:.3} s; --from has to be less than that, and less than --to"
                 ));
+            }
+            if from >= recording.duration || to <= recording.since {
+                return Ok(None);
             }
             recording.cut(from..to)?
         }
@@ -49,7 +53,7 @@ fn narrow(recording: Recording, args: &RenderArgs) -> Result<Recording> {
     if !args.threads.is_empty() {
         recording.show_only(|_, thread| args.threads.iter().any(|wanted| is_called(thread, wanted)));
     }
-    Ok(recording)
+    Ok(Some(recording))
 }
 
 /// Whether a thread has this name, or this id in either namespace.

@@ -58,8 +58,9 @@ impl Stop {
     }
 }
 
-/// Watches for signals and for the end of the process behind `pidfd`, until the program ends.
-pub(super) fn watch(pidfd: OwnedFd, on_signal: OnSignal) -> Result<Stop> {
+/// Watches for signals and for the end of all processes behind these pidfds, until the program ends. A signal is passed on
+/// to the first.
+pub(super) fn watch(pidfds: Vec<OwnedFd>, on_signal: OnSignal) -> Result<Stop> {
     let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1];
     let signals: SigSet = signals.into_iter().collect();
     signals.thread_block().context("cannot block signals")?;
@@ -68,27 +69,26 @@ pub(super) fn watch(pidfd: OwnedFd, on_signal: OnSignal) -> Result<Stop> {
     let watched = stop.clone();
     std::thread::Builder::new()
         .name("watcher".into())
-        .spawn(move || watch_both(&pidfd, &signals, on_signal, &watched))
+        .spawn(move || watch_all(pidfds, &signals, on_signal, &watched))
         .context("cannot start a thread")?;
     Ok(stop)
 }
 
-fn watch_both(pidfd: &OwnedFd, signals: &SignalFd, on_signal: OnSignal, stop: &Stop) {
-    loop {
+fn watch_all(mut pidfds: Vec<OwnedFd>, signals: &SignalFd, on_signal: OnSignal, stop: &Stop) {
+    while let Some(first) = pidfds.first() {
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let mut fds = [readable(pidfd.as_fd()), readable(signals.as_fd())];
+        let all = [signals.as_fd()].into_iter().chain(pidfds.iter().map(OwnedFd::as_fd));
+        let mut fds: Vec<PollFd<'_>> = all.map(readable).collect();
         if poll(&mut fds, PollTimeout::NONE).is_err() {
             continue;
         }
-        let [exited, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
-        if signalled {
-            take_signal(pidfd, signals, on_signal, stop);
+        let mut is_readable = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect::<Vec<_>>().into_iter();
+        if is_readable.next().unwrap_or(false) {
+            take_signal(first, signals, on_signal, stop);
         }
-        if exited {
-            stop.set(TARGET_EXITED);
-            return;
-        }
+        pidfds.retain(|_| !is_readable.next().unwrap_or(false));
     }
+    stop.set(TARGET_EXITED);
 }
 
 fn take_signal(pidfd: &OwnedFd, signals: &SignalFd, on_signal: OnSignal, stop: &Stop) {

@@ -30,11 +30,12 @@ impl Recording {
             self.ending = Ending::Finished;
         }
         (self.start, self.duration) = (self.start.checked_add(start).unwrap_or(self.start), end - start);
+        self.since = self.since.saturating_sub(start).min(self.duration);
         let mut was_there = vec![false; threads];
         let mut building = Building::new(self);
         building.first_handovers = vec![None; building.recording.gils.len()];
         building.was_enabled = vec![None; building.recording.gils.len()];
-        let mut periods = Periods::default();
+        let mut periods = Periods::since(building.recording.since);
         for (place, &at) in parts.blocks.iter().enumerate() {
             let part = parts.read(place, threads, stacks)?;
             mark_seen(&part, &mut was_there);
@@ -92,6 +93,11 @@ struct Periods {
 }
 
 impl Periods {
+    fn since(since: Duration) -> Self {
+        let at = Timestamp::from_duration_since_start(since);
+        Periods { nanos: 0.0, last: Some(Tick { at, weight: 1 }) }
+    }
+
     fn add(&mut self, tick: Tick) {
         let since = self.last.replace(tick).map_or(0, |last| last.at.as_nanos());
         self.add_time(since, tick.at.as_nanos(), tick.weight);

@@ -108,7 +108,8 @@ pub(crate) fn bytes(rows: &[(String, &str)], ends: &[usize], sees_all_threads: b
         sees_all_threads,
     };
     let mut file = Appender::new(Vec::new(), &session).unwrap();
-    file.add_process(&target, 8).unwrap();
+    let process = NewProcess { target, cpus: 8, parent: None, since: Timestamp::START };
+    file.add_process(&process).unwrap();
     let (mut handovers, mut last_holder) = (0, None);
     for tick in 0..length {
         if ends.contains(&tick) {

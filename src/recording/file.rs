@@ -16,7 +16,7 @@ use zstd::zstd_safe::CParameter;
 
 use super::part::Part;
 use super::{Ending, Target, v1};
-use crate::units::NamespacePid;
+use crate::units::{NamespacePid, Timestamp};
 
 /// What a recording begins with; the version follows. The line feed shows where one was transferred as text.
 pub(super) const MAGIC: &[u8] = b"gilspy\n";
@@ -60,6 +60,19 @@ pub struct Session {
     pub rate_hz: u32,
     /// Whether every thread is looked at, or only who holds a GIL.
     pub sees_all_threads: bool,
+}
+
+/// A process whose recording begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewProcess {
+    /// What it is.
+    pub target: Target,
+    /// On how many CPUs it may run.
+    pub cpus: u32,
+    /// The number of the process that started it, if that is recorded too.
+    pub parent: Option<u32>,
+    /// When it is looked at first.
+    pub since: Timestamp,
 }
 
 impl Session {
@@ -113,19 +126,20 @@ impl<W: Write> Appender<W> {
     ///
     /// # Errors
     /// When the writer fails.
-    pub fn add_process(&mut self, target: &Target, cpus: u32) -> Result<u32> {
+    pub fn add_process(&mut self, process: &NewProcess) -> Result<u32> {
         let number = self.processes.len() as u32;
         self.processes.push(v1::Texts::default());
+        let NewProcess { target, cpus, parent, since } = process;
         let process = v1::Process {
             number,
-            parent: None,
-            since_ns: 0,
+            parent: *parent,
+            since_ns: since.as_nanos(),
             pid: target.pid.raw(),
             namespace_pid: target.namespace_pid.map(NamespacePid::raw),
             python: target.python.clone(),
             free_threaded: target.free_threaded,
             command: target.command.clone(),
-            cpus,
+            cpus: *cpus,
         };
         self.write(PROCESS, &process)?;
         Ok(number)

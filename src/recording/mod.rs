@@ -30,7 +30,7 @@ pub use crate::sample::{
     Throttling,
 };
 use crate::units::{NamespacePid, NamespaceTid, Pid, Tid, Timestamp};
-pub use file::{Appender, Session, Source};
+pub use file::{Appender, NewProcess, Session, Source};
 pub use part::{Counted, GilPart, Part};
 pub use reading::{NotARecording, read};
 pub use recorder::Recorder;
@@ -47,8 +47,14 @@ pub struct Recording {
     pub target: Target,
     /// When the recording started, by the wall clock.
     pub start: jiff::Timestamp,
-    /// From the first tick's period to the end.
+    /// Until when this process was recorded, since the start.
     pub duration: Duration,
+    /// From when on it was, since the start: later than that where another one was recorded first.
+    pub since: Duration,
+    /// Its number in the file.
+    pub number: u32,
+    /// The number of the process that started it, if that is recorded too.
+    pub parent: Option<u32>,
     /// The rate that was asked for, in ticks per second.
     pub rate_hz: u32,
     /// When the rate was lowered so that gilspy's own use of the CPU stays below its limit, and to what.
@@ -117,6 +123,13 @@ pub struct Target {
     pub command: Vec<String>,
     /// The host's name.
     pub host: String,
+}
+
+impl Recording {
+    /// For how long the process was recorded.
+    pub fn length(&self) -> Duration {
+        self.duration.saturating_sub(self.since)
+    }
 }
 
 impl Target {

@@ -152,6 +152,10 @@ impl Opening<'_> {
         if process.number as usize != self.processes.len() || self.processes.len() == MOST_PROCESSES {
             return Err("processes are out of order");
         }
+        if process.parent.is_some_and(|parent| parent >= process.number) {
+            return Err("a process was started by one that there is none");
+        }
+        let since = v1::time(process.since_ns)?;
         let target = Target {
             pid: Pid::new(process.pid),
             namespace_pid: process.namespace_pid.map(NamespacePid::new),
@@ -172,6 +176,9 @@ impl Opening<'_> {
             target,
             start: session.start,
             duration: Duration::ZERO,
+            since,
+            number: process.number,
+            parent: process.parent,
             rate_hz: session.rate_hz,
             rate_changes: Vec::new(),
             ticks: 0,

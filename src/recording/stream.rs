@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::file::{Appender, Session, Source};
 use super::part::Part;
-use super::{Ending, Target};
+use super::{Ending, NewProcess};
 
-/// Parts that may wait for a slow disk; what comes then stays with the recorder.
+/// Parts of each process that may wait for a slow disk; what comes then stays with the recorder.
 const MOST_WAITING: usize = 4;
 
 /// A recording that is being written.
@@ -21,9 +21,11 @@ pub struct Stream {
     state: Arc<State>,
     file: File,
     thread: JoinHandle<()>,
+    processes: u32,
 }
 
 enum Message {
+    Process(Box<NewProcess>),
     Part(u32, Box<Part>),
     Close(u32, Ending, Duration),
 }
@@ -64,16 +66,12 @@ impl Written {
 }
 
 impl Stream {
-    /// Begins a recording of these processes, each with the number of its CPUs; they are numbered from 0. If it is to
-    /// be kept, each part is on the disk before the next one is written.
+    /// Begins a recording. If it is to be kept, each part is on the disk before the next one is written.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn start(file: File, is_kept: bool, session: &Session, processes: &[(&Target, u32)]) -> Result<Self> {
-        let mut appender = Appender::new(file.try_clone()?, session)?;
-        for (target, cpus) in processes {
-            appender.add_process(target, *cpus)?;
-        }
+    pub fn start(file: File, is_kept: bool, session: &Session) -> Result<Self> {
+        let appender = Appender::new(file.try_clone()?, session)?;
         let state = Arc::new(State::default());
         state.length.store(appender.length(), Ordering::Release);
         let (messages, received) = channel();
@@ -81,19 +79,26 @@ impl Stream {
         let thread = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || write_all(appender, is_kept, &received, &shared))?;
-        Ok(Stream { messages, state, file, thread })
+        Ok(Stream { messages, state, file, thread, processes: 0 })
     }
 
     /// Whether what was handed over so far has been written, or nearly so.
     pub fn is_ready(&self) -> bool {
         let waiting =
             self.state.handed_over.load(Ordering::Acquire) - self.state.done.load(Ordering::Acquire);
-        waiting < MOST_WAITING
+        waiting < MOST_WAITING * self.processes.max(1) as usize
     }
 
     /// Whether nothing can be written any more; [`Stream::finish`] says why.
     pub fn has_failed(&self) -> bool {
         self.state.error().is_some()
+    }
+
+    /// Begins the recording of a process and answers its number: they are numbered from 0.
+    pub fn add_process(&mut self, process: NewProcess) -> u32 {
+        self.send(Message::Process(Box::new(process)));
+        self.processes += 1;
+        self.processes - 1
     }
 
     /// Writes what has come of a process, soon.
@@ -159,6 +164,9 @@ fn write_all(mut appender: Appender<File>, is_kept: bool, messages: &Receiver<Me
 
 fn write(appender: &mut Appender<File>, is_kept: bool, message: &Message) -> Result<()> {
     match message {
+        Message::Process(process) => {
+            appender.add_process(process)?;
+        }
         Message::Part(process, part) => appender.append(*process, part)?,
         Message::Close(process, ending, end) => appender.close(*process, *ending, *end)?,
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::part::Part;
 use super::{GilRun, Recording, Runs, ThreadTrack, Tick, TickTimes};
+use crate::units::Timestamp;
 
 /// What successive ticks saw. Places of ticks are places in `ticks`.
 #[derive(Debug, Clone)]
@@ -51,7 +52,9 @@ impl Recording {
     /// What its ticks saw, in order of time. Each of them is read when it is asked for.
     pub fn stretches(&self) -> impl Iterator<Item = Result<Stretch, Unreadable>> {
         let mut parts = self.parts().peekable();
-        let (mut first, mut previous) = (0, None);
+        // What came before it was recorded was not seen.
+        let since = Timestamp::from_duration_since_start(self.since);
+        let (mut first, mut previous) = (0, (!self.since.is_zero()).then_some(Tick { at: since, weight: 1 }));
         std::iter::from_fn(move || {
             let part = match parts.next()? {
                 Ok(part) => part,

@@ -183,7 +183,7 @@ fn moment(nanos: u64) -> Result<Timestamp, Wrong> {
     }
 }
 
-fn time(nanos: u64) -> Result<Duration, Wrong> {
+pub(super) fn time(nanos: u64) -> Result<Duration, Wrong> {
     match nanos {
         0..=LATEST_NS => Ok(Duration::from_nanos(nanos)),
         _ => Err("a time is too long"),

@@ -56,7 +56,7 @@ pub(super) fn what(by: By) -> &'static str {
 fn subtitle(before: &Recording, after: &Recording) -> String {
     let of = |recording: &Recording| {
         let (pid, start) = (recording.target.pid, heading::start(recording));
-        format!("pid {pid}, {start}, {}", heading::duration(recording.duration))
+        format!("pid {pid}, {start}, {}", heading::duration(recording.length()))
     };
     format!("{} → {} · width: after · red: more, blue: less", of(before), of(after))
 }
@@ -67,7 +67,7 @@ fn per_second(recording: &Recording, by: By) -> Result<BTreeMap<String, u64>> {
     for ((_, stack), time) in stack_times(recording, by)? {
         *nanos.entry(fold(recording, stack)).or_default() += time.nanos;
     }
-    let seconds = recording.duration.as_secs_f64().max(f64::MIN_POSITIVE);
+    let seconds = recording.length().as_secs_f64().max(f64::MIN_POSITIVE);
     let micros = |nanos: u64| (nanos as f64 / 1000.0 / seconds).round() as u64;
     Ok(nanos.into_iter().map(|(stack, of_stack)| (stack, micros(of_stack))).collect())
 }

@@ -28,7 +28,7 @@ pub(super) fn place(recording: &Recording) -> String {
 
 /// When, for how long and how closely.
 pub(super) fn when(recording: &Recording) -> String {
-    format!("{}, {} at {} Hz", start(recording), duration(recording.duration), recording.rate_hz)
+    format!("{}, {} at {} Hz", start(recording), duration(recording.length()), recording.rate_hz)
 }
 
 /// The command line without the program's directory, cut where it is long.

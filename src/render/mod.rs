@@ -16,6 +16,7 @@ pub mod report;
 pub mod speedscope;
 mod stacks;
 pub mod summary;
+pub mod summary_of_several;
 mod svg;
 pub mod timeline;
 

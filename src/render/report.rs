@@ -6,11 +6,11 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::analysis::{
-    Analysed, Analysis, GilAnalysis, HoldLength, LongHold, States, TopHolder, Verdict, overhead_cpu,
+    Analysed, Analysis, GilAnalysis, HoldLength, LongHold, States, TopHolder, Totals, Verdict, overhead_cpu,
     threads_of,
 };
 use crate::recording::{Frame, GilSwitch, GilTrack, RateChange, Recording, Target, Thread, ThreadIndex};
-use crate::units::{NamespaceTid, Tid};
+use crate::units::{NamespaceTid, Pid, Tid};
 
 /// Lines of code listed at most.
 const TOP_HOLDERS: usize = 50;
@@ -21,19 +21,36 @@ const LONG_HOLDS: usize = 1000;
 /// Pairs of holder and waiter listed at most.
 const PAIRS: usize = 1000;
 
-/// Writes the report as JSON.
+/// Writes the report as JSON: of one process, or, where there are several, of all of them.
 ///
 /// # Errors
 /// When the writer fails.
-pub fn write(process: &Analysed<'_>, writer: &mut impl Write) -> Result<()> {
-    serde_json::to_writer_pretty(&mut *writer, &Report::of(process.recording, &process.analysis))?;
+pub fn write(processes: &[Analysed<'_>], writer: &mut impl Write) -> Result<()> {
+    let mut reports: Vec<Report<'_>> =
+        processes.iter().map(|process| Report::of(process, processes)).collect();
+    match reports.pop() {
+        Some(report) if reports.is_empty() => serde_json::to_writer_pretty(&mut *writer, &report)?,
+        last => {
+            reports.extend(last);
+            let several = Reports { schema: 1, totals: Totals::of(processes), processes: reports };
+            serde_json::to_writer_pretty(&mut *writer, &several)?;
+        }
+    }
     writer.write_all(b"\n")?;
     Ok(())
 }
 
 #[derive(Serialize)]
+struct Reports<'a> {
+    schema: u32,
+    totals: Totals,
+    processes: Vec<Report<'a>>,
+}
+
+#[derive(Serialize)]
 struct Report<'a> {
     schema: u32,
+    parent_pid: Option<Pid>,
     target: &'a Target,
     recording: Figures<'a>,
     interpreters: Vec<Interpreter<'a>>,
@@ -49,6 +66,7 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct Figures<'a> {
     start: String,
+    since_s: f64,
     duration_s: f64,
     rate_hz: u32,
     rate_changes: &'a [RateChange],
@@ -187,17 +205,24 @@ struct CpuQuota {
 }
 
 impl<'a> Report<'a> {
-    fn of(recording: &'a Recording, analysis: &'a Analysis) -> Self {
+    /// One of those that were recorded.
+    fn of(process: &'a Analysed<'a>, all: &[Analysed<'_>]) -> Self {
+        let (recording, analysis) = (process.recording, &process.analysis);
         let mut interpreters: Vec<Interpreter<'a>> = (0..recording.gils.len())
             .flat_map(|gil| Interpreter::sharing(recording, analysis, gil))
             .collect();
         interpreters.sort_by_key(|interpreter| interpreter.id);
         Report {
             schema: 1,
+            parent_pid: recording.parent.and_then(|parent| {
+                let parent = all.iter().find(|process| process.recording.number == parent)?;
+                Some(parent.recording.target.pid)
+            }),
             target: &recording.target,
             recording: Figures {
                 start: recording.start.to_string(),
-                duration_s: recording.duration.as_secs_f64(),
+                since_s: recording.since.as_secs_f64(),
+                duration_s: recording.length().as_secs_f64(),
                 rate_hz: recording.rate_hz,
                 rate_changes: &recording.rate_changes,
                 ticks: recording.ticks as u64,
@@ -376,7 +401,7 @@ mod tests {
 
     fn report_of(recording: &Recording) -> Value {
         let mut json = Vec::new();
-        write(&Analysed::of(recording).unwrap(), &mut json).unwrap();
+        write(&[Analysed::of(recording).unwrap()], &mut json).unwrap();
         serde_json::from_slice(&json).unwrap()
     }
 
@@ -393,6 +418,15 @@ mod tests {
         jsonschema::validate(&schema, &report_of(&recording)).unwrap();
         recording.sees_all_threads = false;
         jsonschema::validate(&schema, &report_of(&recording)).unwrap();
+        let mut json = Vec::new();
+        let other = fake::recording("AAB");
+        write(&[Analysed::of(&recording).unwrap(), Analysed::of(&other).unwrap()], &mut json).unwrap();
+        let report: Value = serde_json::from_slice(&json).unwrap();
+        jsonschema::validate(&schema, &report).unwrap();
+        assert_eq!(
+            (&report["totals"]["processes"], &report["totals"]["waited_s"]),
+            (&2.into(), &Value::Null)
+        );
     }
 
     #[test]

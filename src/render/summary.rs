@@ -86,7 +86,7 @@ fn gil_sentences(recording: &Recording, analysis: &Analysis) -> String {
 }
 
 /// The verdict in words, its kind first, with its advice, and the second one where there are two.
-fn judgement(verdict: &Verdict, emphasis: Style) -> String {
+pub(super) fn judgement(verdict: &Verdict, emphasis: Style) -> String {
     let mut text = sentence(verdict, "", emphasis);
     for advice in verdict.advice.iter().take(1) {
         text.push_str(&wrapped(&format!("Try: {}", visible(advice)), "     ", ADVICE_LINES));
@@ -353,7 +353,7 @@ fn waits_for(recording: &Recording, analysis: &Analysis, own: usize, waiter: Thr
     };
     let total = |gil: &usize| of_waiter(*gil).map(|pair| pair.seconds).sum::<f64>();
     let gil = (0..recording.gils.len()).max_by(|a, b| total(a).total_cmp(&total(b)))?;
-    if total(&gil) < LEAST_BLAME * recording.duration.as_secs_f64() {
+    if total(&gil) < LEAST_BLAME * recording.length().as_secs_f64() {
         return None;
     }
     let holder = of_waiter(gil).find_map(|pair| pair.holder)?;
@@ -367,7 +367,7 @@ fn waits_for(recording: &Recording, analysis: &Analysis, own: usize, waiter: Thr
 /// The lines of code behind which others waited most, at most so many.
 fn blamed(recording: &Recording, analysis: &Analysis, most: usize) -> String {
     let inflicted = |top: &TopHolder| top.blame.map_or(0.0, |blame| blame.inflicted.total_s());
-    let least = LEAST_BLAME * recording.duration.as_secs_f64();
+    let least = LEAST_BLAME * recording.length().as_secs_f64();
     let mut tops: Vec<&TopHolder> = analysis.gils.iter().flat_map(|gil| &gil.top_holders).collect();
     tops.retain(|top| inflicted(top) > least);
     tops.sort_by(|a, b| inflicted(b).total_cmp(&inflicted(a)));
@@ -391,7 +391,7 @@ fn how(recording: &Recording) -> String {
         Ending::TargetUnreadable => format!("pid {} can no longer be read.\n", recording.target.pid),
         Ending::Lost => "gilspy did not end properly; this is what it had written.\n".to_owned(),
     };
-    let ticks = format!("{} in {}", heading::ticks(recording), heading::duration(recording.duration));
+    let ticks = format!("{} in {}", heading::ticks(recording), heading::duration(recording.length()));
     let used = percent(overhead_cpu(recording));
     let used = [
         format!("; gilspy used {used} of one CPU"),
@@ -403,7 +403,7 @@ fn how(recording: &Recording) -> String {
     format!("\n{ending}{}", wrapped(&how, "", HOW_LINES))
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 

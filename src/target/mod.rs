@@ -2,6 +2,7 @@
 
 pub mod binaries;
 pub mod cgroup;
+pub mod children;
 pub mod entry;
 pub mod memory;
 pub mod pause;

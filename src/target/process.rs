@@ -161,6 +161,12 @@ impl Process {
         now.is_some() && now != self.program
     }
 
+    /// Whether it ran the very program that the other one ran when they were opened: one is the other's child, which has
+    /// not executed another program (what fork(2) copies has the same random bytes).
+    pub fn is_fork_of(&self, other: &Process) -> bool {
+        self.program.is_some_and(|(_, random)| random.is_some()) && self.program == other.program
+    }
+
     /// Takes the program that it runs now as the one it ought to run.
     pub fn accept_program(&mut self) {
         self.program = self.current_program();

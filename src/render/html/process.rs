@@ -248,7 +248,7 @@ fn how(recording: &Recording) -> Vec<(&'static str, String)> {
         ("host", visible(&target.host).into_owned()),
         ("Python", format!("CPython {}{build}", visible(&target.python))),
         ("started", heading::start(recording)),
-        ("duration", heading::duration(recording.duration)),
+        ("duration", heading::duration(recording.length())),
         ("rate", format!("{} Hz", recording.rate_hz)),
         ("ticks", heading::ticks(recording)),
     ];

@@ -54,7 +54,7 @@ fn how(recording: &Recording) -> String {
     format!(
         "{}, {} at {} Hz · {} · gilspy {} used {:.1} % of one CPU",
         heading::start(recording),
-        heading::duration(recording.duration),
+        heading::duration(recording.length()),
         recording.rate_hz,
         heading::ticks(recording),
         env!("CARGO_PKG_VERSION"),

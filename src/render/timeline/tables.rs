@@ -58,7 +58,7 @@ fn inflicted(_: &Analysed<'_>, top: &TopHolder) -> f64 {
 }
 
 fn seen_s(process: &Analysed<'_>) -> f64 {
-    process.recording.duration.as_secs_f64()
+    process.recording.length().as_secs_f64()
 }
 
 /// Lines of code, those first that come to most.
