@@ -15,7 +15,7 @@ use crate::text::visible;
 const MOST_ROWS: usize = 6;
 
 /// Columns for a process's command line.
-const NAME_WIDTH: usize = 25;
+const NAME_WIDTH: usize = 20;
 
 /// The summary, an empty line first.
 pub fn text(processes: &[Analysed<'_>], emphasis: Style) -> String {
@@ -68,7 +68,7 @@ fn held(process: &Analysed<'_>) -> Option<f64> {
 
 fn table(ranked: &[&Analysed<'_>]) -> String {
     let mut table = format!(
-        "\n{} {:>8}{:>9}{:>10}{:>9}{:>9}  verdict\n",
+        "\n{} {:>8}{:>9}{:>9}{:>8}{:>8}  verdict\n",
         pad("process", NAME_WIDTH),
         "pid",
         "seen for",
@@ -93,7 +93,7 @@ fn row(process: &Analysed<'_>) -> String {
     };
     let verdict = analysis.verdict.as_ref().map_or("", |verdict| verdict.kind.name());
     let row = format!(
-        "{} {:>8}{:>9}{:>10}{waiting:>9}{:>9}  {verdict}",
+        "{} {:>8}{:>9}{:>9}{waiting:>8}{:>8}  {verdict}",
         pad(&visible(&recording.target.command_title()), NAME_WIDTH),
         recording.target.pid.to_string(),
         heading::duration(recording.length()),
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn however_many_processes_there_are_it_fits_a_terminal() {
         let recordings: Vec<Recording> =
-            (0..30).map(|number| fake::of_threads(&[&"H".repeat(50 + number), &"W".repeat(50)])).collect();
+            (50..80).map(|ticks| fake::of_threads(&[&"H".repeat(ticks), &"W".repeat(ticks)])).collect();
         let processes: Vec<Analysed<'_>> = recordings.iter().map(|it| Analysed::of(it).unwrap()).collect();
         let text = text(&processes, Style::new());
         assert!(text.lines().count() <= 17, "{text}");
