@@ -11,11 +11,15 @@ use crate::analysis::{Analysed, Totals, waited_s};
 use crate::recording::Recording;
 use crate::text::visible;
 
-/// Rows of the table at most.
+/// Lines in all, less those that name the files.
+const LINES: usize = 17;
+
+/// Rows of the table: at least and at most.
+const FEWEST_ROWS: usize = 2;
 const MOST_ROWS: usize = 6;
 
 /// Columns for a process's command line.
-const NAME_WIDTH: usize = 25;
+const NAME_WIDTH: usize = 20;
 
 /// The summary, an empty line first.
 pub fn text(processes: &[Analysed<'_>], emphasis: Style) -> String {
@@ -26,13 +30,12 @@ pub fn text(processes: &[Analysed<'_>], emphasis: Style) -> String {
     ranked.sort_by(|a, b| rank(a, b));
     let Some(worst) = ranked.first() else { return String::new() };
     let totals = Totals::of(processes);
-    format!(
-        "\n{}{}{}\n{}",
-        together(&totals),
-        table(&ranked),
-        on_the_worst(worst, emphasis),
-        wrapped(&how(worst.recording, &totals), "", 1)
-    )
+    let head = format!("\n{}", together(&totals));
+    let how = wrapped(&how(worst.recording, &totals), "", 1);
+    let foot = format!("{}\n{how}", on_the_worst(worst, emphasis));
+    // The table has an empty line and a heading.
+    let room = LINES.saturating_sub(head.lines().count() + foot.lines().count() + 2);
+    head + &table(&ranked, room.clamp(FEWEST_ROWS, MOST_ROWS)) + &foot
 }
 
 /// Those first in which threads waited most, then that held their GIL most, then the oldest.
@@ -66,9 +69,9 @@ fn held(process: &Analysed<'_>) -> Option<f64> {
     held.reduce(f64::max)
 }
 
-fn table(ranked: &[&Analysed<'_>]) -> String {
+fn table(ranked: &[&Analysed<'_>], rows: usize) -> String {
     let mut table = format!(
-        "\n{} {:>8}{:>9}{:>10}{:>9}{:>9}  verdict\n",
+        "\n{} {:>8}{:>9}{:>9}{:>8}{:>8}  verdict\n",
         pad("process", NAME_WIDTH),
         "pid",
         "seen for",
@@ -76,7 +79,7 @@ fn table(ranked: &[&Analysed<'_>]) -> String {
         "waiting",
         "threads"
     );
-    let shown = if ranked.len() > MOST_ROWS { MOST_ROWS - 1 } else { ranked.len() };
+    let shown = if ranked.len() > rows { rows - 1 } else { ranked.len() };
     ranked[..shown].iter().for_each(|process| table.push_str(&row(process)));
     if shown < ranked.len() {
         table.push_str(&format!("{} more\n", ranked.len() - shown));
@@ -93,7 +96,7 @@ fn row(process: &Analysed<'_>) -> String {
     };
     let verdict = analysis.verdict.as_ref().map_or("", |verdict| verdict.kind.name());
     let row = format!(
-        "{} {:>8}{:>9}{:>10}{waiting:>9}{:>9}  {verdict}",
+        "{} {:>8}{:>9}{:>9}{waiting:>8}{:>8}  {verdict}",
         pad(&visible(&recording.target.command_title()), NAME_WIDTH),
         recording.target.pid.to_string(),
         heading::duration(recording.length()),
@@ -127,12 +130,12 @@ mod tests {
     #[test]
     fn however_many_processes_there_are_it_fits_a_terminal() {
         let recordings: Vec<Recording> =
-            (0..30).map(|number| fake::of_threads(&[&"H".repeat(50 + number), &"W".repeat(50)])).collect();
+            (50..80).map(|ticks| fake::of_threads(&[&"H".repeat(ticks), &"W".repeat(ticks)])).collect();
         let processes: Vec<Analysed<'_>> = recordings.iter().map(|it| Analysed::of(it).unwrap()).collect();
         let text = text(&processes, Style::new());
-        assert!(text.lines().count() <= 17, "{text}");
+        assert!(text.lines().count() <= LINES, "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
-        assert!(text.contains("30 processes") && text.contains("25 more"), "{text}");
+        assert!(text.contains("30 processes") && text.contains(" more\n"), "{text}");
     }
 
     #[test]
