@@ -43,9 +43,10 @@ impl TickTimes {
         let end = u64::try_from(end.as_nanos()).unwrap_or(u64::MAX);
         let following = ticks.iter().skip(1).copied().map(Some).chain([next]);
         for (tick, next) in ticks.iter().zip(following) {
-            let (at, farthest) = (tick.at.as_nanos(), period * u64::from(tick.weight) * FARTHEST);
+            let (at, farthest) =
+                (tick.at.as_nanos(), period.saturating_mul(u64::from(tick.weight)).saturating_mul(FARTHEST));
             let next = next.map(|next| middle(at, next.at.as_nanos()));
-            let until = next.unwrap_or(end.max(at)).min(at + farthest);
+            let until = next.unwrap_or(end.max(at)).min(at.saturating_add(farthest));
             let begin = last.max(at.saturating_sub(farthest)).min(until);
             begins.push(begin);
             total += until - begin;
