@@ -5,7 +5,9 @@
 
 pub mod browser;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::hash::{Hash, Hasher};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -61,10 +63,14 @@ impl Interpreter {
 pub fn all_interpreters() -> &'static [Interpreter] {
     static FOUND: OnceLock<Vec<Interpreter>> = OnceLock::new();
     FOUND.get_or_init(|| {
-        let mut found: Vec<Interpreter> =
-            candidates().iter().filter_map(|path| Interpreter::ask(path)).collect();
+        // One executable may have several names, and copies.
+        let mut executables = HashSet::new();
+        let mut found: Vec<Interpreter> = candidates()
+            .iter()
+            .filter_map(|path| Interpreter::ask(path))
+            .filter(|interpreter| executables.insert(hash(&std::fs::read(&interpreter.path).unwrap())))
+            .collect();
         found.sort();
-        found.dedup_by_key(|interpreter| interpreter.path.canonicalize().ok());
         for interpreter in &found {
             eprintln!("using CPython {:<6} {}", interpreter.version, interpreter.path.display());
         }
@@ -87,6 +93,15 @@ pub fn interpreters() -> impl Iterator<Item = &'static Interpreter> {
     all_interpreters().iter().filter(|interpreter| !interpreter.free_threaded)
 }
 
+/// The newest interpreter of each series, for what does not depend on how it was built.
+pub fn one_of_each_series() -> impl Iterator<Item = &'static Interpreter> {
+    let all = all_interpreters();
+    all.iter().enumerate().filter_map(|(index, interpreter)| {
+        let is_last = all[index + 1..].iter().all(|later| later.series() != interpreter.series());
+        is_last.then_some(interpreter)
+    })
+}
+
 /// One interpreter, for what does not depend on the version.
 pub fn newest() -> &'static Interpreter {
     interpreters().last().expect("a CPython with a GIL")
@@ -96,6 +111,12 @@ pub fn newest() -> &'static Interpreter {
 pub fn fetched_interpreters() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     std::env::var_os("GILSPY_INTERPRETERS").map_or_else(|| root.join("target/interpreters"), PathBuf::from)
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn candidates() -> Vec<PathBuf> {
