@@ -326,12 +326,15 @@ fn a_started_program_keeps_its_input_output_and_exit_status() {
 fn a_started_program_is_recorded_from_its_first_bytecode() {
     for interpreter in interpreters() {
         let python = interpreter.path.to_str().unwrap();
-        // `site` and the import system run before the first line of any program.
-        let stacks = folded(&["-r", "10000", "--", python, "-c", "import json, decimal, asyncio"]);
+        // `site` and the import system run before the first line of any program. They take some 20 ms, and gilspy may
+        // not get a CPU in those where others use the machine.
         let early = ["<frozen importlib._bootstrap", "site.py", "<frozen site>"];
-        let has_early = (stacks.iter())
-            .any(|(stack, _)| stack.iter().any(|frame| early.iter().any(|early| frame.contains(early))));
-        assert!(has_early, "{}: {stacks:?}", interpreter.version);
+        let has_early = || {
+            let stacks = folded(&["-r", "10000", "--", python, "-c", "import json, decimal, asyncio"]);
+            let mut frames = stacks.iter().flat_map(|(stack, _)| stack);
+            frames.any(|frame| early.iter().any(|early| frame.contains(early)))
+        };
+        assert!((0..5).any(|_| has_early()), "{}", interpreter.version);
     }
 }
 
