@@ -3,6 +3,7 @@
 mod attach;
 mod diff;
 mod dump;
+mod files;
 mod finder;
 mod followed;
 mod generated;

@@ -27,7 +27,7 @@ const REFRESH: Duration = Duration::from_millis(100);
 
 /// Records and writes the pictures. Answers the exit status, a started program's own.
 pub(super) fn run(args: RecordArgs) -> Result<u8> {
-    let outputs = Outputs::open(args.output.as_deref(), args.format, &args.stacks)?;
+    let outputs = Outputs::open(args.output.as_deref(), args.format, &args.stacks, &args.files)?;
     match args.pids.is_empty() {
         false => record_running(&args, outputs),
         true => record_started(&args, outputs),

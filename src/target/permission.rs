@@ -86,7 +86,7 @@ impl fmt::Display for Permission {
 }
 
 /// A user's name, or the number where it has none here.
-pub(super) fn user_name(uid: u32) -> String {
+pub fn user_name(uid: u32) -> String {
     match User::from_uid(Uid::from_raw(uid)) {
         Ok(Some(user)) => user.name,
         _ => uid.to_string(),
