@@ -402,8 +402,9 @@ fn parse_percent(text: &str) -> Result<f64, String> {
 
 fn parse_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok();
-    mode.filter(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600)
-        .ok_or_else(|| "a mode is 600, 640, 644, 660, 664 or 666: you read and write, others may, too".to_owned())
+    mode.filter(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600).ok_or_else(|| {
+        "a mode is 600, 640, 644, 660, 664 or 666: you read and write, others may, too".to_owned()
+    })
 }
 
 fn parse_moment(text: &str) -> Result<Duration, String> {

@@ -129,13 +129,30 @@ impl Outputs {
 
     /// What pictures of what is recorded so far are called.
     pub(super) fn snapshots(&self, pid: Pid, start: jiff::Timestamp) -> SnapshotNames {
-        let names = self.pictures.iter().map(|output| (output.format, output.name.clone(), output.directory()));
+        let names =
+            self.pictures.iter().map(|output| (output.format, output.name.clone(), output.directory()));
         SnapshotNames {
             rules: self.rules,
             stacks: self.stacks,
             base: base_name(pid, start),
             names: names.collect(),
         }
+    }
+
+    /// Writes everything, as far as that can be done, and says what was written where. Where something could not be, the
+    /// error says how to have it from the recording, which is `kept` or is put where temporary files go.
+    pub(super) fn write_or_keep(self, processes: &[Analysed<'_>], kept: Option<&Path>) -> Result<()> {
+        let rules = Rules { mode: Rules::OWN, force: false, ..self.rules };
+        let Err(error) = self.write(processes) else { return Ok(()) };
+        let kept = kept.map_or_else(|| keep(processes, &rules), |path| Ok(path.to_owned()));
+        Err(match kept {
+            Ok(path) => anyhow!(
+                "{error:#}\nthe recording is {path}: \
+                 `gilspy render {path} -o FILE` draws it where there is room, and may write",
+                path = path.display()
+            ),
+            Err(reason) => anyhow!("{error:#}\nthe recording is lost: {reason:#}"),
+        })
     }
 
     /// Writes everything, as far as that can be done, and says what was written where.
@@ -168,6 +185,17 @@ impl SnapshotNames {
         }
         announce(&format!("gilspy: snapshot {number}: "), files)
     }
+}
+
+/// Puts a recording that was not to be kept where temporary files go.
+fn keep(processes: &[Analysed<'_>], rules: &Rules) -> Result<PathBuf> {
+    let recording = processes.first().context("it is of no process")?.recording;
+    let name =
+        format!("{}.{}", base_name(recording.target.pid, recording.start), Format::Recording.extension());
+    let path = std::env::temp_dir().join(name);
+    let output = Output::open(Format::Recording, Name::Given(path.clone()), rules)?;
+    output.put(&path, rules, |writer| Ok(recording.source().copy(writer)?))?;
+    Ok(path)
 }
 
 /// Says what was written where. The first thing that was not is the error; others are said too.

@@ -269,7 +269,7 @@ impl Recorded {
     fn report(self, outputs: Outputs) -> Result<()> {
         let processes = self.recordings.iter().map(Analysed::of).collect::<Result<Vec<_>, _>>()?;
         anstream::eprint!("{}", summary_of_several::text(&processes, Style::new().bold()));
-        let written = outputs.write(&processes);
+        let written = outputs.write_or_keep(&processes, self.path.as_deref());
         if let Some(path) = &self.path {
             eprintln!("{:<12} {}", Format::Recording.title(), path.display());
         }

@@ -18,9 +18,6 @@ use super::{Directory, Rules};
 /// Random names that are tried at most.
 const ATTEMPTS: usize = 100;
 
-/// The mode of a file that only its owner reads and writes.
-const OWN: u32 = 0o600;
-
 /// A file that does not have its name yet.
 pub(in crate::commands) struct Draft {
     file: File,
@@ -44,7 +41,7 @@ impl Draft {
         for _ in 0..ATTEMPTS {
             let random: String = (0..8).map(|_| fastrand::alphanumeric()).collect();
             let name = OsString::from(format!(".gilspy-{random}.part"));
-            let file = match openat(&directory.fd, &name, flags, Mode::from_raw_mode(OWN)) {
+            let file = match openat(&directory.fd, &name, flags, Mode::from_raw_mode(Rules::OWN)) {
                 Err(Errno::EXIST) => continue,
                 file => File::from(file?),
             };
@@ -107,7 +104,7 @@ fn hand_over(file: &File, rules: &Rules) -> std::io::Result<()> {
         }
     }
     match rules.mode {
-        OWN => Ok(()),
+        Rules::OWN => Ok(()),
         mode => Ok(fchmod(file, Mode::from_raw_mode(mode))?),
     }
 }

@@ -40,6 +40,9 @@ pub(super) enum Sink {
 }
 
 impl Rules {
+    /// The mode of a file that only its owner reads and writes.
+    pub(super) const OWN: u32 = 0o600;
+
     /// What the command line asks for.
     pub(super) fn new(args: &FileArgs) -> Self {
         Rules { owner: Owner::of_this_run(), mode: args.mode, force: args.force }
