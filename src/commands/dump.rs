@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::attach::{Attached, attach, pauser};
 use super::followed::{take_over, take_over_new};
+use super::privileges::Privileges;
 use crate::analysis::Looks;
 use crate::cli::DumpArgs;
 use crate::recording::snapshot::{
@@ -29,6 +30,7 @@ const LOOKS_HZ: u32 = 1000;
 /// Looks at a process and prints what it saw.
 pub(super) fn run(args: &DumpArgs) -> Result<u8> {
     let Attached { process, mut sampler, target, .. } = attach(args.pid)?;
+    Privileges::to_look().reduce()?;
     let time = jiff::Timestamp::now();
     let pauser = pauser(&args.pausing, &process)?;
     let interpreters = look(&mut sampler, pauser.as_ref()).map_err(|error| match error {

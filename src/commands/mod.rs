@@ -9,6 +9,7 @@ mod followed;
 mod generated;
 mod launch;
 mod output;
+mod privileges;
 mod progress;
 mod record;
 mod recordings;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::files::{Directory, Rules, Sink};
 use super::print_error;
+use super::privileges::{Needs, Privileges};
 use crate::analysis::Analysed;
 use crate::cli::{FileArgs, Format, StackArgs};
 use crate::render::flamegraph::Place;
@@ -125,6 +126,14 @@ impl Outputs {
             Sink::Direct(_) => return Err(anyhow!("it is not a file")).with_context(failed),
         };
         Ok(RecordingFile { file, path: Some(path) })
+    }
+
+    /// What recording still takes once everything is open.
+    pub(super) fn privileges(&self, subprocesses: bool, signals: bool) -> Privileges {
+        let all = self.pictures.iter().chain(&self.recording);
+        let directories: Vec<Arc<Directory>> = all.filter_map(Output::directory).collect();
+        let needs = Needs { directories: &directories, rules: &self.rules, subprocesses, signals };
+        Privileges::to_record(&needs)
     }
 
     /// What pictures of what is recorded so far are called.

@@ -11,6 +11,7 @@ use super::followed::{Followed, Moment, OwnCpu};
 use super::launch::{Launched, Start, exit_code};
 use super::output::{Outputs, RecordingFile};
 use super::print_error;
+use super::privileges::Privileges;
 use super::progress::Progress;
 use super::snapshots::Snapshots;
 use super::stop::{OnSignal, Stop, watch};
@@ -61,8 +62,9 @@ fn record_running(args: &RecordArgs, mut outputs: Outputs) -> Result<u8> {
     let processes = roots.python.iter().map(|attached| &attached.process).chain(&roots.others);
     let pidfds = processes.map(|process| process.pidfd().try_clone_to_owned());
     let pidfds = pidfds.collect::<std::io::Result<_>>().context("cannot watch the processes")?;
-    let stop = watch(pidfds, OnSignal::Stop)?;
-    record(roots, args, &stop, &mut outputs)?.report(outputs)?;
+    let privileges = outputs.privileges(args.subprocesses, false);
+    let stop = watch(pidfds, OnSignal::Stop, privileges)?;
+    record(roots, args, &stop, &mut outputs, privileges)?.report(outputs)?;
     Ok(0)
 }
 
@@ -71,13 +73,14 @@ fn record_started(args: &RecordArgs, mut outputs: Outputs) -> Result<u8> {
     let process = launched.process()?;
     let pid = process.pid();
     let pidfd = process.pidfd().try_clone_to_owned().context("cannot watch the process")?;
-    let stop = watch(vec![pidfd], OnSignal::PassOn)?;
+    let privileges = outputs.privileges(args.subprocesses, true);
+    let stop = watch(vec![pidfd], OnSignal::PassOn, privileges)?;
     let roots = match launched.attach(process, args.subprocesses)? {
         Start::Attached(attached) => Roots { python: vec![*attached], others: Vec::new(), pid },
         Start::Other(process) => Roots { python: Vec::new(), others: vec![process], pid },
         Start::Ended(status) => return Err(launched.never_python(status)),
     };
-    let recorded = record(roots, args, &stop, &mut outputs)?;
+    let recorded = record(roots, args, &stop, &mut outputs, privileges)?;
     if recorded.failure.is_some() || matches!(recorded.ending, Ending::TargetExecuted | Ending::Finished) {
         eprintln!("gilspy: the recording is over; waiting for pid {pid} to end");
     }
@@ -97,10 +100,17 @@ struct Recorded {
 }
 
 /// Looks until the duration is over, `stop` says so, or there is no process any more.
-fn record(roots: Roots, args: &RecordArgs, stop: &Stop, outputs: &mut Outputs) -> Result<Recorded> {
+fn record(
+    roots: Roots,
+    args: &RecordArgs,
+    stop: &Stop,
+    outputs: &mut Outputs,
+    privileges: Privileges,
+) -> Result<Recorded> {
     let start = jiff::Timestamp::now();
     let mut snapshots = Snapshots::new(outputs.snapshots(roots.pid, start));
     let RecordingFile { file, path } = outputs.start(roots.pid, start)?;
+    privileges.reduce()?;
     let session = Session { host: host_name(), start, rate_hz: args.rate, sees_all_threads: !args.gil };
     let mut stream =
         Stream::start(file, path.is_some(), &session).with_context(|| cannot_write(path.as_deref()))?;
