@@ -12,6 +12,7 @@ use crate::target::binaries::Mappings;
 use crate::target::memory::ReadError;
 use crate::target::memory::live::LiveMemory;
 use crate::target::pause::Pauser;
+use crate::target::permission::user_name;
 use crate::target::process::{Process, ProcessError};
 use crate::text::visible;
 use crate::units::Pid;
@@ -85,6 +86,18 @@ pub(super) enum Missing {
     Process(ProcessError),
     /// There is none that gilspy can read.
     Interpreter(LocateError),
+}
+
+/// Says so where it will not be seen what threads wait in.
+pub(super) fn warn_of_hidden_threads(process: &Process) {
+    if process.hides_threads() {
+        eprintln!(
+            "gilspy: what the threads of pid {} wait in is not shown to user {}: who does not hold the GIL is unknown\n  \
+             grant that, too: sudo setcap cap_sys_ptrace,cap_dac_read_search=ep $(which gilspy)",
+            process.pid(),
+            user_name(nix::unistd::geteuid().as_raw())
+        );
+    }
 }
 
 /// Looks for the interpreter once.

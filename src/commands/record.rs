@@ -5,7 +5,7 @@ use std::time::Duration;
 use anstyle::Style;
 use anyhow::{Context, Result, anyhow};
 
-use super::attach::{Attached, Running, attach, host_name, look};
+use super::attach::{Attached, Running, attach, host_name, look, warn_of_hidden_threads};
 use super::finder::{Finder, MOST_FOLLOWED};
 use super::followed::{Followed, Moment, OwnCpu};
 use super::launch::{Launched, Start, exit_code};
@@ -58,6 +58,9 @@ fn record_running(args: &RecordArgs, mut outputs: Outputs) -> Result<u8> {
                 Running::Other(process, _) => roots.others.push(process),
             },
         }
+    }
+    if !args.gil {
+        roots.python.iter().for_each(|attached| warn_of_hidden_threads(&attached.process));
     }
     let processes = roots.python.iter().map(|attached| &attached.process).chain(&roots.others);
     let pidfds = processes.map(|process| process.pidfd().try_clone_to_owned());
