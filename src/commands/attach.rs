@@ -111,7 +111,7 @@ impl Missing {
     fn patience(&self) -> Duration {
         match self {
             Missing::Interpreter(LocateError::NotReady(_)) => STARTING,
-            Missing::Interpreter(LocateError::NotPython(_)) => MAPPING,
+            Missing::Interpreter(LocateError::NotPython(_) | LocateError::Unopened(_)) => MAPPING,
             Missing::Interpreter(LocateError::Memory(ReadError::Unmapped(_))) => MAPPING,
             _ => Duration::ZERO,
         }

@@ -16,6 +16,9 @@ use crate::units::Address;
 /// Bytes of a program or library at most; what is larger is not looked at.
 const MOST_BYTES: u64 = 4 << 30;
 
+/// Bytes of a program's zeroed memory (.bss) at most that are searched for the version, where nothing else tells it.
+const MOST_ZEROED: u64 = 64 << 20;
+
 /// What a process has mapped that matters for finding an interpreter.
 pub struct Binaries {
     /// Path of the program, as the process sees it.
@@ -24,6 +27,8 @@ pub struct Binaries {
     pub executable: Option<BinaryInfo>,
     /// The symbols of libpython, where one is mapped and could be parsed.
     pub libpython: Option<BinaryInfo>,
+    /// Path of a libpython that is mapped, but could not be opened and parsed.
+    pub unread_libpython: Option<PathBuf>,
     /// Every mapped file.
     pub paths: Vec<PathBuf>,
     /// Where the program and libpython are mapped.
@@ -67,7 +72,9 @@ impl Mappings {
     pub fn parse(self, process: &Process) -> Binaries {
         let (entry, directory) = (process.entry(), process.entry().directory());
         let parse = |file: ProcResult<File>, start: u64| {
-            parse_binary(&path_of(&file.ok()?), start, self.length_at(start)).ok()
+            let mut info = parse_binary(&path_of(&file.ok()?), start, self.length_at(start)).ok()?;
+            info.bss_size = info.bss_size.min(MOST_ZEROED);
+            Some(info)
         };
         let executable = (self.places.executable.as_ref())
             .and_then(|(_, start)| parse(entry.regular_file(directory + "exe", MOST_BYTES), *start));
@@ -77,7 +84,12 @@ impl Mappings {
             let as_mapped = entry.regular_file(self.map_file_at(*start), MOST_BYTES);
             parse(as_mapped, *start).or_else(|| parse(entry.regular_file_in_root(path, MOST_BYTES), *start))
         });
+        let unread_libpython = match (&libpython, &self.places.libpython) {
+            (None, Some((path, _))) => Some(path.clone()),
+            _ => None,
+        };
         Binaries {
+            unread_libpython,
             executable_path: self.program,
             executable,
             libpython,
