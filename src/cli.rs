@@ -118,6 +118,10 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub stacks: StackArgs,
 
+    /// How files are written.
+    #[command(flatten)]
+    pub files: FileArgs,
+
     /// The program to start and record, with its arguments
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "pids")]
     pub command: Vec<String>,
@@ -167,6 +171,18 @@ impl StackArgs {
     }
 }
 
+/// How files are written.
+#[derive(Debug, Args)]
+pub struct FileArgs {
+    /// Put files in the place of what is not a plain file of yours: others' files, and symbolic links
+    #[arg(long)]
+    pub force: bool,
+
+    /// Who may read and write the files, as chmod has it
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = parse_mode)]
+    pub mode: u32,
+}
+
 /// What `dump` takes.
 #[derive(Debug, Args)]
 pub struct DumpArgs {
@@ -212,6 +228,10 @@ pub struct RenderArgs {
     #[command(flatten)]
     pub stacks: StackArgs,
 
+    /// How files are written.
+    #[command(flatten)]
+    pub files: FileArgs,
+
     /// Leave out what was before so many seconds since the start
     #[arg(long, value_name = "SECONDS", value_parser = parse_moment)]
     pub from: Option<Duration>,
@@ -248,6 +268,10 @@ pub struct DiffArgs {
     /// Whose time is compared
     #[arg(long, value_name = "TIME", value_enum, default_value_t)]
     pub by: By,
+
+    /// How files are written.
+    #[command(flatten)]
+    pub files: FileArgs,
 }
 
 /// What `completions` takes.
@@ -376,6 +400,13 @@ fn parse_percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "percent of one CPU are a number above 0, such as 5 or 0.5".to_owned())
 }
 
+fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600).ok_or_else(|| {
+        "a mode is 600, 640, 644, 660, 664 or 666: you read and write, others may, too".to_owned()
+    })
+}
+
 fn parse_moment(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| "seconds are a number from 0 up, such as 10 or 0.5".to_owned())
@@ -432,6 +463,14 @@ mod tests {
         {
             assert!(parse(options).is_err(), "{options:?}");
         }
+    }
+
+    #[test]
+    fn a_mode_lets_oneself_read_and_write_and_nobody_execute() {
+        let mode = |text| Cli::try_parse_from(["gilspy", "record", "-p", "1", "--mode", text]);
+        let Ok(Cli { command: Command::Record(record) }) = mode("0644") else { panic!("0644") };
+        assert_eq!((record.files.mode, record.files.force), (0o644, false));
+        assert!(["4755", "755", "444", "rw", "-600"].into_iter().all(|text| mode(text).is_err()));
     }
 
     #[test]

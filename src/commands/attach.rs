@@ -12,6 +12,7 @@ use crate::target::binaries::Mappings;
 use crate::target::memory::ReadError;
 use crate::target::memory::live::LiveMemory;
 use crate::target::pause::Pauser;
+use crate::target::permission::user_name;
 use crate::target::process::{Process, ProcessError};
 use crate::text::visible;
 use crate::units::Pid;
@@ -87,6 +88,18 @@ pub(super) enum Missing {
     Interpreter(LocateError),
 }
 
+/// Says so where it will not be seen what threads wait in.
+pub(super) fn warn_of_hidden_threads(process: &Process) {
+    if process.hides_threads() {
+        eprintln!(
+            "gilspy: what the threads of pid {} wait in is not shown to user {}: who does not hold the GIL is unknown\n  \
+             grant that, too: sudo setcap cap_sys_ptrace,cap_dac_read_search=ep $(which gilspy)",
+            process.pid(),
+            user_name(nix::unistd::geteuid().as_raw())
+        );
+    }
+}
+
 /// Looks for the interpreter once.
 pub(super) fn find(process: &Process) -> Result<Located, Missing> {
     let mappings = Mappings::of(process).map_err(Missing::Process)?;
@@ -98,7 +111,7 @@ impl Missing {
     fn patience(&self) -> Duration {
         match self {
             Missing::Interpreter(LocateError::NotReady(_)) => STARTING,
-            Missing::Interpreter(LocateError::NotPython(_)) => MAPPING,
+            Missing::Interpreter(LocateError::NotPython(_) | LocateError::Unopened(_)) => MAPPING,
             Missing::Interpreter(LocateError::Memory(ReadError::Unmapped(_))) => MAPPING,
             _ => Duration::ZERO,
         }

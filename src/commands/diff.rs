@@ -5,6 +5,7 @@ use std::path::Path;
 use anstyle::Style;
 use anyhow::{Context, Result};
 
+use super::files::Rules;
 use super::output::{Outputs, beside};
 use super::recordings;
 use crate::analysis::{Analysed, Changes};
@@ -16,7 +17,8 @@ use crate::render::{diff, differential};
 pub(super) fn run(args: &DiffArgs) -> Result<u8> {
     let (before, after) = (open(&args.before)?, open(&args.after)?);
     let made = beside(&args.after, "diff.svg");
-    let picture = Outputs::picture(args.output.as_deref().unwrap_or(&made))?;
+    let rules = Rules::new(&args.files);
+    let picture = Outputs::picture(args.output.as_deref().unwrap_or(&made), &rules)?;
     let (before, after) = (analyse(&before, &args.before)?, analyse(&after, &args.after)?);
     let changes = Changes::between(&before, &after, args.by)?;
     let table = diff::text(&before, &after, &changes, args.by, Style::new().bold());
@@ -24,7 +26,7 @@ pub(super) fn run(args: &DiffArgs) -> Result<u8> {
         true => anstream::eprint!("{table}"),
         false => anstream::print!("{table}"),
     }
-    let path = picture.write_with(|writer| differential::write(&before, &after, args.by, writer))?;
+    let path = picture.write_with(&rules, |writer| differential::write(&before, &after, args.by, writer))?;
     eprintln!("flame graph  {}", path.display());
     Ok(0)
 }

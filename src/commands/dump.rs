@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::attach::{Attached, attach, pauser};
+use super::attach::{Attached, attach, pauser, warn_of_hidden_threads};
 use super::followed::{take_over, take_over_new};
+use super::privileges::Privileges;
 use crate::analysis::Looks;
 use crate::cli::DumpArgs;
 use crate::recording::snapshot::{
@@ -29,6 +30,10 @@ const LOOKS_HZ: u32 = 1000;
 /// Looks at a process and prints what it saw.
 pub(super) fn run(args: &DumpArgs) -> Result<u8> {
     let Attached { process, mut sampler, target, .. } = attach(args.pid)?;
+    if !args.gil {
+        warn_of_hidden_threads(&process);
+    }
+    Privileges::to_look().reduce()?;
     let time = jiff::Timestamp::now();
     let pauser = pauser(&args.pausing, &process)?;
     let interpreters = look(&mut sampler, pauser.as_ref()).map_err(|error| match error {

@@ -125,7 +125,7 @@ impl Search {
         }
         match self.candidate.as_ref()?.locate(&process.memory()) {
             Ok(located) => Some(located),
-            Err(LocateError::NotPython(_)) => {
+            Err(LocateError::NotPython(_) | LocateError::Unopened(_)) => {
                 self.candidate = None;
                 None
             }

@@ -3,11 +3,13 @@
 mod attach;
 mod diff;
 mod dump;
+mod files;
 mod finder;
 mod followed;
 mod generated;
 mod launch;
 mod output;
+mod privileges;
 mod progress;
 mod record;
 mod recordings;

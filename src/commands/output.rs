@@ -2,23 +2,26 @@
 //! written is found out at once, and put in place under their names when they are whole. The recording itself has its
 //! name from the start.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use tempfile::NamedTempFile;
 
+use super::files::{Directory, Rules, Sink};
 use super::print_error;
+use super::privileges::{Needs, Privileges};
 use crate::analysis::Analysed;
-use crate::cli::{Format, StackArgs};
+use crate::cli::{FileArgs, Format, StackArgs};
 use crate::render::flamegraph::Place;
 use crate::render::{self, StackOptions};
 use crate::units::Pid;
 
 /// The files of one recording.
 pub(super) struct Outputs {
+    rules: Rules,
     stacks: StackOptions,
     pictures: Vec<Output>,
     recording: Option<Output>,
@@ -41,20 +44,14 @@ enum Name {
     Dash,
 }
 
-/// Where the bytes go.
-enum Sink {
-    /// A file beside its later place.
-    Beside(NamedTempFile),
-    /// Something that is there already and is no file: a pipe, a terminal, /dev/null.
-    Direct(File),
-}
-
 /// The pictures of what is recorded so far, written on request.
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotNames {
+    rules: Rules,
     stacks: StackOptions,
     base: String,
-    names: Vec<(Format, Name)>,
+    /// Each with the directory that it is to be in; none where the picture goes elsewhere.
+    names: Vec<(Format, Name, Option<Arc<Directory>>)>,
 }
 
 /// Where a recording is written while it is made.
@@ -67,7 +64,13 @@ pub(super) struct RecordingFile {
 
 impl Outputs {
     /// Opens what `record` is asked for: the pictures and the recording, or one format.
-    pub(super) fn open(output: Option<&Path>, format: Option<Format>, stacks: &StackArgs) -> Result<Self> {
+    pub(super) fn open(
+        output: Option<&Path>,
+        format: Option<Format>,
+        stacks: &StackArgs,
+        files: &FileArgs,
+    ) -> Result<Self> {
+        let rules = Rules::new(files);
         let (pictures, recording) = match (output, format) {
             (Some(path), None) => {
                 (pictures_of(path), Some(Name::Given(beside(path, Format::Recording.extension()))))
@@ -75,17 +78,15 @@ impl Outputs {
             (None, None) => {
                 (vec![(Format::Flamegraph, Name::Made), (Format::Timeline, Name::Made)], Some(Name::Made))
             }
-            (output, Some(format)) => {
-                let name = output.map_or(Name::Made, Name::given);
-                match format == Format::Recording && name.is_file() {
-                    true => (Vec::new(), Some(name)),
-                    false => (vec![(format, name)], None),
-                }
-            }
+            (output, Some(format)) => (vec![(format, output.map_or(Name::Made, Name::given))], None),
         };
-        let pictures = open_all(pictures)?;
-        let recording = recording.map(|name| Output::open((Format::Recording, name))).transpose()?;
-        Ok(Outputs { stacks: options(stacks), pictures, recording })
+        let mut pictures = open_all(pictures, &rules)?;
+        let recording = match recording {
+            Some(name) => Some(Output::open(Format::Recording, name, &rules)?),
+            // Into anything else than a file it is copied at the end.
+            None => pictures.pop_if(|only| only.format == Format::Recording && only.directory().is_some()),
+        };
+        Ok(Outputs { rules, stacks: options(stacks), pictures, recording })
     }
 
     /// Opens what `render` is asked for of the recording at some path.
@@ -94,7 +95,9 @@ impl Outputs {
         output: Option<&Path>,
         format: Option<Format>,
         stacks: &StackArgs,
+        files: &FileArgs,
     ) -> Result<Self> {
+        let rules = Rules::new(files);
         let names = match (output, format) {
             (Some(path), Some(format)) => vec![(format, Name::given(path))],
             (None, Some(format)) => vec![(format, Name::Given(beside(recording, format.extension())))],
@@ -102,12 +105,12 @@ impl Outputs {
                 pictures_of(output.unwrap_or(&beside(recording, Format::Flamegraph.extension())))
             }
         };
-        Ok(Outputs { stacks: options(stacks), pictures: open_all(names)?, recording: None })
+        Ok(Outputs { rules, stacks: options(stacks), pictures: open_all(names, &rules)?, recording: None })
     }
 
     /// Opens the file of one picture.
-    pub(super) fn picture(path: &Path) -> Result<Output> {
-        Output::open((Format::Flamegraph, Name::given(path)))
+    pub(super) fn picture(path: &Path, rules: &Rules) -> Result<Output> {
+        Output::open(Format::Flamegraph, Name::given(path), rules)
     }
 
     /// Gives the recording its name, if it is kept.
@@ -117,18 +120,48 @@ impl Outputs {
             return Ok(RecordingFile { file, path: None });
         };
         let path = output.name.path(output.format, &base_name(pid, start), None);
-        let failed = || format!("cannot write {}", path.display());
+        let failed = || cannot_write(&path);
         let file = match output.sink {
-            Sink::Beside(file) => file.persist(&path).map_err(|error| error.error).with_context(failed)?,
+            Sink::Beside(_, draft) => draft.put(file_name(&path), &self.rules).with_context(failed)?,
             Sink::Direct(_) => return Err(anyhow!("it is not a file")).with_context(failed),
         };
         Ok(RecordingFile { file, path: Some(path) })
     }
 
+    /// What recording still takes once everything is open.
+    pub(super) fn privileges(&self, subprocesses: bool, signals: bool) -> Privileges {
+        let all = self.pictures.iter().chain(&self.recording);
+        let directories: Vec<Arc<Directory>> = all.filter_map(Output::directory).collect();
+        let needs = Needs { directories: &directories, rules: &self.rules, subprocesses, signals };
+        Privileges::to_record(&needs)
+    }
+
     /// What pictures of what is recorded so far are called.
     pub(super) fn snapshots(&self, pid: Pid, start: jiff::Timestamp) -> SnapshotNames {
-        let names = self.pictures.iter().map(|output| (output.format, output.name.clone()));
-        SnapshotNames { stacks: self.stacks, base: base_name(pid, start), names: names.collect() }
+        let names =
+            self.pictures.iter().map(|output| (output.format, output.name.clone(), output.directory()));
+        SnapshotNames {
+            rules: self.rules,
+            stacks: self.stacks,
+            base: base_name(pid, start),
+            names: names.collect(),
+        }
+    }
+
+    /// Writes everything, as far as that can be done, and says what was written where. Where something could not be, the
+    /// error says how to have it from the recording, which is `kept` or is put where temporary files go.
+    pub(super) fn write_or_keep(self, processes: &[Analysed<'_>], kept: Option<&Path>) -> Result<()> {
+        let rules = Rules { mode: Rules::OWN, force: false, ..self.rules };
+        let Err(error) = self.write(processes) else { return Ok(()) };
+        let kept = kept.map_or_else(|| keep(processes, &rules), |path| Ok(path.to_owned()));
+        Err(match kept {
+            Ok(path) => anyhow!(
+                "{error:#}\nthe recording is {path}: \
+                 `gilspy render {path} -o FILE` draws it where there is room, and may write",
+                path = path.display()
+            ),
+            Err(reason) => anyhow!("{error:#}\nthe recording is lost: {reason:#}"),
+        })
     }
 
     /// Writes everything, as far as that can be done, and says what was written where.
@@ -138,7 +171,7 @@ impl Outputs {
         let base = base_name(pid, start);
         let write = |output: Output| {
             let path = output.name.path(output.format, &base, None);
-            output.write(processes, self.stacks, path)
+            output.write(processes, self.stacks, path, &self.rules)
         };
         announce("", self.pictures.into_iter().map(write))
     }
@@ -147,17 +180,31 @@ impl Outputs {
 impl SnapshotNames {
     /// Writes them, with a number in their names, and says where.
     pub(super) fn write(&self, number: u32, processes: &[Analysed<'_>]) -> Result<()> {
-        let files: Vec<_> = self.names.iter().filter(|(_, name)| name.is_file()).collect();
-        if files.is_empty() {
+        let write = |(format, name, directory): &(Format, Name, Option<Arc<Directory>>)| {
+            let path = name.path(*format, &self.base, Some(number));
+            let sink = Sink::in_directory(directory.as_ref()?, file_name(&path), &self.rules);
+            Some(sink.with_context(|| cannot_write(&path)).and_then(|sink| {
+                let output = Output { format: *format, name: Name::Given(path.clone()), sink };
+                output.write(processes, self.stacks, path, &self.rules)
+            }))
+        };
+        let mut files = self.names.iter().filter_map(write).peekable();
+        if files.peek().is_none() {
             return Err(anyhow!("what is written at the end is no file that another could stand beside"));
         }
-        let write = |(format, name): &(Format, Name)| {
-            let path = name.path(*format, &self.base, Some(number));
-            let output = Output::open((*format, Name::Given(path.clone())))?;
-            output.write(processes, self.stacks, path)
-        };
-        announce(&format!("gilspy: snapshot {number}: "), files.into_iter().map(write))
+        announce(&format!("gilspy: snapshot {number}: "), files)
     }
+}
+
+/// Puts a recording that was not to be kept where temporary files go.
+fn keep(processes: &[Analysed<'_>], rules: &Rules) -> Result<PathBuf> {
+    let recording = processes.first().context("it is of no process")?.recording;
+    let name =
+        format!("{}.{}", base_name(recording.target.pid, recording.start), Format::Recording.extension());
+    let path = std::env::temp_dir().join(name);
+    let output = Output::open(Format::Recording, Name::Given(path.clone()), rules)?;
+    output.put(&path, rules, |writer| Ok(recording.source().copy(writer)?))?;
+    Ok(path)
 }
 
 /// Says what was written where. The first thing that was not is the error; others are said too.
@@ -187,22 +234,22 @@ fn pictures_of(path: &Path) -> Vec<(Format, Name)> {
     ]
 }
 
-fn open_all(names: Vec<(Format, Name)>) -> Result<Vec<Output>> {
-    names.into_iter().map(Output::open).collect()
+fn open_all(names: Vec<(Format, Name)>, rules: &Rules) -> Result<Vec<Output>> {
+    names.into_iter().map(|(format, name)| Output::open(format, name, rules)).collect()
+}
+
+/// The name of a file in its directory.
+fn file_name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 impl Name {
     fn given(path: &Path) -> Self {
         if path == "-" { Name::Dash } else { Name::Given(path.to_owned()) }
-    }
-
-    /// Whether it is the name of a file, or may become one.
-    fn is_file(&self) -> bool {
-        match self {
-            Name::Given(path) => path.is_file() || !path.exists(),
-            Name::Made => true,
-            Name::Dash => false,
-        }
     }
 
     /// The path; `base` where there is no other name, and with a number if it has one.
@@ -217,8 +264,22 @@ impl Name {
 }
 
 impl Output {
-    fn open((format, name): (Format, Name)) -> Result<Self> {
-        Ok(Output { sink: Sink::open(&name)?, format, name })
+    fn open(format: Format, name: Name, rules: &Rules) -> Result<Self> {
+        let sink = match &name {
+            Name::Dash => Sink::standard_output()?,
+            Name::Given(path) => Sink::open(path, rules).with_context(|| cannot_write(path))?,
+            Name::Made => Sink::in_working_directory(rules)
+                .context("cannot write into the working directory (name another place with -o FILE)")?,
+        };
+        Ok(Output { format, name, sink })
+    }
+
+    /// The directory that it will be in; `None` where it is no file.
+    fn directory(&self) -> Option<Arc<Directory>> {
+        match &self.sink {
+            Sink::Beside(directory, _) => Some(Arc::clone(directory)),
+            Sink::Direct(_) => None,
+        }
     }
 
     /// Whether it is standard output.
@@ -229,10 +290,11 @@ impl Output {
     /// Writes what the name of the file was given for, and answers it.
     pub(super) fn write_with(
         self,
+        rules: &Rules,
         write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
     ) -> Result<PathBuf> {
         let path = self.name.path(self.format, "", None);
-        self.put(&path, write)?;
+        self.put(&path, rules, write)?;
         Ok(path)
     }
 
@@ -241,21 +303,27 @@ impl Output {
         processes: &[Analysed<'_>],
         stacks: StackOptions,
         path: PathBuf,
+        rules: &Rules,
     ) -> Result<(Format, PathBuf)> {
         let format = self.format;
-        self.put(&path, |writer| write_format(format, processes, stacks, writer))?;
+        self.put(&path, rules, |writer| write_format(format, processes, stacks, writer))?;
         Ok((format, path))
     }
 
     /// Writes it, and puts it in its place.
-    fn put(mut self, path: &Path, write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>) -> Result<()> {
-        let failed = || format!("cannot write {}", path.display());
+    fn put(
+        mut self,
+        path: &Path,
+        rules: &Rules,
+        write: impl FnOnce(&mut BufWriter<&mut File>) -> Result<()>,
+    ) -> Result<()> {
+        let failed = || cannot_write(path);
         let mut writer = BufWriter::new(self.sink.file());
         write(&mut writer).with_context(failed)?;
         writer.flush().with_context(failed)?;
         drop(writer);
-        if let Sink::Beside(file) = self.sink {
-            file.persist(path).map_err(|error| error.error).with_context(failed)?;
+        if let Sink::Beside(_, draft) = self.sink {
+            draft.put(file_name(path), rules).with_context(failed)?;
         }
         Ok(())
     }
@@ -292,56 +360,6 @@ fn write_format(
             Some(process) => Ok(process.recording.source().copy(writer)?),
             None => Ok(()),
         },
-    }
-}
-
-impl Sink {
-    fn open(name: &Name) -> Result<Self> {
-        let directory = match name {
-            Name::Dash => {
-                let stdout = std::io::stdout().as_fd().try_clone_to_owned();
-                return Ok(Sink::Direct(stdout.context("cannot write to standard output")?.into()));
-            }
-            Name::Given(path) => {
-                if path.is_dir() {
-                    return Err(anyhow!(
-                        "cannot write {}: it is a directory; name a file in it",
-                        path.display()
-                    ));
-                }
-                if path.exists() && !path.is_file() {
-                    let file = OpenOptions::new().write(true).open(path);
-                    return Ok(Sink::Direct(
-                        file.with_context(|| format!("cannot write {}", path.display()))?,
-                    ));
-                }
-                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-            }
-            Name::Made => Path::new("."),
-        };
-        let file = tempfile::Builder::new().prefix(".gilspy-").suffix(".part").tempfile_in(directory);
-        let what = match name {
-            Name::Given(path) => path.display().to_string(),
-            _ => "into the working directory (name another place with -o FILE)".to_owned(),
-        };
-        Ok(Sink::Beside(
-            file.map_err(|error| reason(&error)).with_context(|| format!("cannot write {what}"))?,
-        ))
-    }
-
-    fn file(&mut self) -> &mut File {
-        match self {
-            Sink::Beside(file) => file.as_file_mut(),
-            Sink::Direct(file) => file,
-        }
-    }
-}
-
-/// What the kernel answered, without the path of the temporary file, which means nothing to a user.
-fn reason(error: &std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => anyhow!("there is no such directory"),
-        kind => anyhow!("{kind}"),
     }
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use anstyle::Style;
 use anyhow::{Context, Result, anyhow};
 
-use super::attach::{Attached, Running, attach, host_name, look};
+use super::attach::{Attached, Running, attach, host_name, look, warn_of_hidden_threads};
 use super::finder::{Finder, MOST_FOLLOWED};
 use super::followed::{Followed, Moment, OwnCpu};
 use super::launch::{Launched, Start, exit_code};
 use super::output::{Outputs, RecordingFile};
 use super::print_error;
+use super::privileges::Privileges;
 use super::progress::Progress;
 use super::snapshots::Snapshots;
 use super::stop::{OnSignal, Stop, watch};
@@ -27,7 +28,7 @@ const REFRESH: Duration = Duration::from_millis(100);
 
 /// Records and writes the pictures. Answers the exit status, a started program's own.
 pub(super) fn run(args: RecordArgs) -> Result<u8> {
-    let outputs = Outputs::open(args.output.as_deref(), args.format, &args.stacks)?;
+    let outputs = Outputs::open(args.output.as_deref(), args.format, &args.stacks, &args.files)?;
     match args.pids.is_empty() {
         false => record_running(&args, outputs),
         true => record_started(&args, outputs),
@@ -58,11 +59,15 @@ fn record_running(args: &RecordArgs, mut outputs: Outputs) -> Result<u8> {
             },
         }
     }
+    if !args.gil {
+        roots.python.iter().for_each(|attached| warn_of_hidden_threads(&attached.process));
+    }
     let processes = roots.python.iter().map(|attached| &attached.process).chain(&roots.others);
     let pidfds = processes.map(|process| process.pidfd().try_clone_to_owned());
     let pidfds = pidfds.collect::<std::io::Result<_>>().context("cannot watch the processes")?;
-    let stop = watch(pidfds, OnSignal::Stop)?;
-    record(roots, args, &stop, &mut outputs)?.report(outputs)?;
+    let privileges = outputs.privileges(args.subprocesses, false);
+    let stop = watch(pidfds, OnSignal::Stop, privileges)?;
+    record(roots, args, &stop, &mut outputs, privileges)?.report(outputs)?;
     Ok(0)
 }
 
@@ -71,13 +76,14 @@ fn record_started(args: &RecordArgs, mut outputs: Outputs) -> Result<u8> {
     let process = launched.process()?;
     let pid = process.pid();
     let pidfd = process.pidfd().try_clone_to_owned().context("cannot watch the process")?;
-    let stop = watch(vec![pidfd], OnSignal::PassOn)?;
+    let privileges = outputs.privileges(args.subprocesses, true);
+    let stop = watch(vec![pidfd], OnSignal::PassOn, privileges)?;
     let roots = match launched.attach(process, args.subprocesses)? {
         Start::Attached(attached) => Roots { python: vec![*attached], others: Vec::new(), pid },
         Start::Other(process) => Roots { python: Vec::new(), others: vec![process], pid },
         Start::Ended(status) => return Err(launched.never_python(status)),
     };
-    let recorded = record(roots, args, &stop, &mut outputs)?;
+    let recorded = record(roots, args, &stop, &mut outputs, privileges)?;
     if recorded.failure.is_some() || matches!(recorded.ending, Ending::TargetExecuted | Ending::Finished) {
         eprintln!("gilspy: the recording is over; waiting for pid {pid} to end");
     }
@@ -97,10 +103,17 @@ struct Recorded {
 }
 
 /// Looks until the duration is over, `stop` says so, or there is no process any more.
-fn record(roots: Roots, args: &RecordArgs, stop: &Stop, outputs: &mut Outputs) -> Result<Recorded> {
+fn record(
+    roots: Roots,
+    args: &RecordArgs,
+    stop: &Stop,
+    outputs: &mut Outputs,
+    privileges: Privileges,
+) -> Result<Recorded> {
     let start = jiff::Timestamp::now();
     let mut snapshots = Snapshots::new(outputs.snapshots(roots.pid, start));
     let RecordingFile { file, path } = outputs.start(roots.pid, start)?;
+    privileges.reduce()?;
     let session = Session { host: host_name(), start, rate_hz: args.rate, sees_all_threads: !args.gil };
     let mut stream =
         Stream::start(file, path.is_some(), &session).with_context(|| cannot_write(path.as_deref()))?;
@@ -269,7 +282,7 @@ impl Recorded {
     fn report(self, outputs: Outputs) -> Result<()> {
         let processes = self.recordings.iter().map(Analysed::of).collect::<Result<Vec<_>, _>>()?;
         anstream::eprint!("{}", summary_of_several::text(&processes, Style::new().bold()));
-        let written = outputs.write(&processes);
+        let written = outputs.write_or_keep(&processes, self.path.as_deref());
         if let Some(path) = &self.path {
             eprintln!("{:<12} {}", Format::Recording.title(), path.display());
         }

@@ -17,7 +17,8 @@ pub(super) fn run(args: &RenderArgs) -> Result<u8> {
     let narrowed = recordings.into_iter().map(|recording| narrow(recording, args, until).transpose());
     let recordings: Vec<Recording> = narrowed.flatten().collect::<Result<_>>()?;
     is_shown(&recordings, args)?;
-    let outputs = Outputs::of_recording(&args.recording, args.output.as_deref(), args.format, &args.stacks)?;
+    let output = args.output.as_deref();
+    let outputs = Outputs::of_recording(&args.recording, output, args.format, &args.stacks, &args.files)?;
     let analysed = recordings
         .iter()
         .map(Analysed::of)

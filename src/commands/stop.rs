@@ -11,6 +11,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{Signal as RustixSignal, pidfd_send_signal};
 
+use super::print_error;
+use super::privileges::Privileges;
 use crate::recording::Ending;
 
 /// `SI_KERNEL` (Linux `include/uapi/asm-generic/siginfo.h`): the signal comes from the terminal, which sends
@@ -59,8 +61,8 @@ impl Stop {
 }
 
 /// Watches for signals and for the end of all processes behind these pidfds, until the program ends. A signal is passed on
-/// to the first.
-pub(super) fn watch(pidfds: Vec<OwnedFd>, on_signal: OnSignal) -> Result<Stop> {
+/// to the first. The thread keeps no more than these privileges.
+pub(super) fn watch(pidfds: Vec<OwnedFd>, on_signal: OnSignal, privileges: Privileges) -> Result<Stop> {
     let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1];
     let signals: SigSet = signals.into_iter().collect();
     signals.thread_block().context("cannot block signals")?;
@@ -69,7 +71,12 @@ pub(super) fn watch(pidfds: Vec<OwnedFd>, on_signal: OnSignal) -> Result<Stop> {
     let watched = stop.clone();
     std::thread::Builder::new()
         .name("watcher".into())
-        .spawn(move || watch_all(pidfds, &signals, on_signal, &watched))
+        .spawn(move || {
+            if let Err(error) = privileges.reduce() {
+                print_error(&error);
+            }
+            watch_all(pidfds, &signals, on_signal, &watched);
+        })
         .context("cannot start a thread")?;
     Ok(stop)
 }

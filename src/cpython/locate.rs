@@ -35,6 +35,12 @@ pub enum LocateError {
     /// The program is something else.
     #[error("is not a CPython process: no interpreter in\n{} or the libraries it has loaded", .0.display())]
     NotPython(PathBuf),
+    /// It has a libpython that could not be opened, or is no library any more.
+    #[error(
+        "has loaded {}, which cannot be opened\n\
+         Where it was deleted, or only another user can get at it, that takes root (or CAP_DAC_READ_SEARCH)", .0.display()
+    )]
+    Unopened(PathBuf),
     /// Another implementation of Python.
     #[error("runs {0}, which is not CPython\ngilspy reads CPython 3.7 to 3.15")]
     OtherImplementation(&'static str),
@@ -59,6 +65,7 @@ pub enum LocateError {
 pub struct Candidate {
     executable: PathBuf,
     other_implementation: Option<&'static str>,
+    unread_libpython: Option<PathBuf>,
     is_musl: bool,
     info: PythonProcessInfo,
 }
@@ -68,6 +75,7 @@ impl Candidate {
     pub fn new(binaries: Binaries) -> Self {
         Candidate {
             executable: binaries.executable_path.clone(),
+            unread_libpython: binaries.unread_libpython.clone(),
             other_implementation: other_implementation(&binaries),
             is_musl: binaries.paths.iter().any(|path| is_musl(path)),
             info: process_info(binaries),
@@ -82,7 +90,10 @@ impl Candidate {
         if let Some(name) = self.other_implementation {
             return Err(LocateError::OtherImplementation(name));
         }
-        let not_python = || LocateError::NotPython(self.executable.clone());
+        let not_python = || match &self.unread_libpython {
+            Some(path) => LocateError::Unopened(path.clone()),
+            None => LocateError::NotPython(self.executable.clone()),
+        };
         let Some(runtime) = runtime_address(&self.info) else {
             // Before 3.7 there is no `_PyRuntime`.
             return Err(match version(&self.info, memory) {

@@ -2,14 +2,22 @@
 //! interpreter. Files are opened through /proc, so a container's files and deleted ones are found.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use procfs::ProcResult;
 use procfs::process::{MMPermissions, MMapPath, MemoryMap};
 use py_spy::binary_parser::{BinaryInfo, parse_binary};
 
 use super::entry::path_of;
 use super::process::{Process, ProcessError};
 use crate::units::Address;
+
+/// Bytes of a program or library at most; what is larger is not looked at.
+const MOST_BYTES: u64 = 4 << 30;
+
+/// Bytes of a program's zeroed memory (.bss) at most that are searched for the version, where nothing else tells it.
+const MOST_ZEROED: u64 = 64 << 20;
 
 /// What a process has mapped that matters for finding an interpreter.
 pub struct Binaries {
@@ -19,6 +27,8 @@ pub struct Binaries {
     pub executable: Option<BinaryInfo>,
     /// The symbols of libpython, where one is mapped and could be parsed.
     pub libpython: Option<BinaryInfo>,
+    /// Path of a libpython that is mapped, but could not be opened and parsed.
+    pub unread_libpython: Option<PathBuf>,
     /// Every mapped file.
     pub paths: Vec<PathBuf>,
     /// Where the program and libpython are mapped.
@@ -61,20 +71,25 @@ impl Mappings {
     /// Opens and parses the program and libpython.
     pub fn parse(self, process: &Process) -> Binaries {
         let (entry, directory) = (process.entry(), process.entry().directory());
-        let parse = |file: PathBuf, start: u64| {
-            let file = entry.regular_file(file).ok()?;
-            parse_binary(&path_of(&file), start, self.length_at(start)).ok()
+        let parse = |file: ProcResult<File>, start: u64| {
+            let mut info = parse_binary(&path_of(&file.ok()?), start, self.length_at(start)).ok()?;
+            info.bss_size = info.bss_size.min(MOST_ZEROED);
+            Some(info)
         };
         let executable = (self.places.executable.as_ref())
-            .and_then(|(_, start)| parse(PathBuf::from(format!("{directory}exe")), *start));
+            .and_then(|(_, start)| parse(entry.regular_file(directory + "exe", MOST_BYTES), *start));
         let libpython = self.places.libpython.as_ref().and_then(|(path, start)| {
             // What is mapped, whatever has become of the path since: deleted, or replaced by another version. That
             // takes CAP_CHECKPOINT_RESTORE (proc_pid_map_files(5)).
-            let as_mapped = self.map_file_at(*start);
-            let in_its_root = PathBuf::from(format!("{directory}root{}", path.display()));
-            parse(as_mapped, *start).or_else(|| parse(in_its_root, *start))
+            let as_mapped = entry.regular_file(self.map_file_at(*start), MOST_BYTES);
+            parse(as_mapped, *start).or_else(|| parse(entry.regular_file_in_root(path, MOST_BYTES), *start))
         });
+        let unread_libpython = match (&libpython, &self.places.libpython) {
+            (None, Some((path, _))) => Some(path.clone()),
+            _ => None,
+        };
         Binaries {
+            unread_libpython,
             executable_path: self.program,
             executable,
             libpython,

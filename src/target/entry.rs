@@ -2,14 +2,14 @@
 //! through an open directory is of the process that it was opened for, or fails (Linux `fs/proc/base.c`).
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Error, Read};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use procfs::process::{MemoryMaps, Stat};
 use procfs::{ProcError, ProcResult};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, openat};
 
 use crate::units::{Pid, Tid};
 
@@ -44,17 +44,32 @@ impl ProcEntry {
         self.0.open_relative(path)
     }
 
-    /// A file of its file system, if it is a regular one: the process could have put anything there.
+    /// A file that one of its links leads to, if it is a regular one of no more than so many bytes: the process could have
+    /// put anything there. It is not open for reading, so that nothing happens to what is no file; [`path_of`] can be.
     ///
     /// # Errors
     /// As [`ProcEntry::file`].
-    pub fn regular_file(&self, path: impl AsRef<Path>) -> ProcResult<File> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = self.0.open_relative_flags(path, flags)?;
-        match file.metadata() {
-            Ok(metadata) if metadata.is_file() => Ok(file),
+    pub fn regular_file(&self, path: impl AsRef<Path>, most_bytes: u64) -> ProcResult<File> {
+        let file = self.0.open_relative_flags(path, OFlags::PATH | OFlags::CLOEXEC)?;
+        regular(file, most_bytes)
+    }
+
+    /// The same by its path in the process's root directory, as its maps say it. Such a path has no symbolic links in it
+    /// (`d_path` of Linux `fs/d_path.c`); one that has come there since could lead to any file of the host.
+    ///
+    /// # Errors
+    /// As [`ProcEntry::file`], and when there is a link on the way.
+    pub fn regular_file_in_root(&self, path: &Path, most_bytes: u64) -> ProcResult<File> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = self.0.open_relative_flags(self.directory() + "root", OFlags::PATH | OFlags::CLOEXEC)?;
+        let open = |inside: ProcResult<File>, part: Component<'_>| match part {
+            Component::RootDir => inside,
+            Component::Normal(name) => {
+                Ok(openat(&inside?, name, flags, Mode::empty()).map_err(Error::from)?.into())
+            }
             _ => Err(ProcError::NotFound(None)),
-        }
+        };
+        regular(path.components().fold(Ok(root), open)?, most_bytes)
     }
 
     /// Path of its program, as it is seen from here.
@@ -124,6 +139,13 @@ impl ProcEntry {
         let mut tasks = self.0.tasks().ok()?.flatten();
         let task = tasks.find(|task| task.stat().is_ok_and(|stat| !has_ended(&stat)))?;
         Some(Tid::new(task.tid))
+    }
+}
+
+fn regular(file: File, most_bytes: u64) -> ProcResult<File> {
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= most_bytes => Ok(file),
+        _ => Err(ProcError::NotFound(None)),
     }
 }
 

@@ -61,7 +61,7 @@ impl Permission {
             }
             (_, Some(true), _) => "Look at `dmesg` and the container's security options.",
             _ => {
-                "Run it with sudo, or grant it: sudo setcap cap_sys_ptrace=ep $(which gilspy).\n\
+                "Run it with sudo, or grant it: sudo setcap cap_sys_ptrace,cap_dac_read_search=ep $(which gilspy).\n\
                  In a container: docker run --cap-add SYS_PTRACE …"
             }
         }
@@ -86,7 +86,7 @@ impl fmt::Display for Permission {
 }
 
 /// A user's name, or the number where it has none here.
-pub(super) fn user_name(uid: u32) -> String {
+pub fn user_name(uid: u32) -> String {
     match User::from_uid(Uid::from_raw(uid)) {
         Ok(Some(user)) => user.name,
         _ => uid.to_string(),

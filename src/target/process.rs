@@ -246,6 +246,13 @@ impl Process {
         }
     }
 
+    /// Whether the kernel does not show what its threads wait in. Memory may be readable though this is not: only the process's
+    /// own user may open `syscall`, or who has CAP_DAC_READ_SEARCH besides CAP_SYS_PTRACE (Linux `fs/proc/base.c`).
+    pub fn hides_threads(&self) -> bool {
+        let syscall = self.entry.file(self.entry.directory() + "syscall");
+        matches!(syscall, Err(procfs::ProcError::PermissionDenied(_)))
+    }
+
     /// Whether any byte of it may be read; `probe` is an address that is surely mapped.
     ///
     /// # Errors
