@@ -7,9 +7,9 @@ use gilspy::cli::Cli;
 use gilspy::commands;
 
 fn main() -> ExitCode {
-    let cli = match Cli::parse().checked() {
+    let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
-        Err(error) => error.exit(),
+        Err(error) => commands::exit_with_usage(&error),
     };
     match commands::run(cli) {
         Ok(status) => ExitCode::from(status),

@@ -1,5 +1,6 @@
 //! From a pid to a sampler: takes hold of the process, finds its interpreter.
 
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -14,7 +15,7 @@ use crate::target::memory::live::LiveMemory;
 use crate::target::pause::Pauser;
 use crate::target::permission::user_name;
 use crate::target::process::{Process, ProcessError};
-use crate::text::visible;
+use crate::text::{from_bytes, visible};
 use crate::units::Pid;
 
 /// How long an interpreter that is still starting is waited for.
@@ -153,5 +154,5 @@ impl Attached {
 
 pub(super) fn host_name() -> String {
     let name = nix::unistd::gethostname();
-    name.map_or_else(|_| "unknown host".to_owned(), |name| name.to_string_lossy().into_owned())
+    name.map_or_else(|_| "unknown host".to_owned(), |name| from_bytes(name.as_bytes()))
 }

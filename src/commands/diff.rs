@@ -12,6 +12,7 @@ use crate::analysis::{Analysed, Changes};
 use crate::cli::DiffArgs;
 use crate::recording::Recording;
 use crate::render::{diff, differential};
+use crate::text::shown;
 
 /// Prints what changed, and draws it.
 pub(super) fn run(args: &DiffArgs) -> Result<u8> {
@@ -27,7 +28,7 @@ pub(super) fn run(args: &DiffArgs) -> Result<u8> {
         false => anstream::print!("{table}"),
     }
     let path = picture.write_with(&rules, |writer| differential::write(&before, &after, args.by, writer))?;
-    eprintln!("flame graph  {}", path.display());
+    eprintln!("flame graph  {}", shown(path));
     Ok(0)
 }
 
@@ -36,9 +37,9 @@ fn open(path: &Path) -> Result<Recording> {
     let mut recordings = recordings::open(path)?;
     if recordings.len() > 1 {
         let (count, pid) = (recordings.len(), recordings[0].target.pid);
-        eprintln!("gilspy: {} is of {count} processes; this compares pid {pid} only", path.display());
+        eprintln!("gilspy: {} is of {count} processes; this compares pid {pid} only", shown(path));
     }
-    recordings.drain(..).next().with_context(|| format!("{} is of no process", path.display()))
+    recordings.drain(..).next().with_context(|| format!("{} is of no process", shown(path)))
 }
 
 fn analyse<'a>(recording: &'a Recording, path: &Path) -> Result<Analysed<'a>> {

@@ -1,6 +1,6 @@
 //! `gilspy dump`: what every thread does, its stack, and who held the GIL in many looks.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -48,15 +48,13 @@ pub(super) fn run(args: &DumpArgs) -> Result<u8> {
         return Err(anyhow!("pid {} started another program while gilspy was looking at it", args.pid));
     }
     let snapshot = Snapshot { target, time, interpreters };
-    let text = match args.json {
-        true => dump::json(&snapshot)?,
-        false => dump::text(&snapshot, args.gil),
-    };
-    let mut stdout = std::io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .context("cannot write to standard output")?;
+    let mut stdout = BufWriter::new(std::io::stdout().lock());
+    match args.json {
+        true => dump::json(&snapshot, &mut stdout).map_err(std::io::Error::from),
+        false => stdout.write_all(dump::text(&snapshot, args.gil).as_bytes()),
+    }
+    .and_then(|()| stdout.flush())
+    .context("cannot write to standard output")?;
     Ok(0)
 }
 

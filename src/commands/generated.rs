@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Command, CommandFactory};
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
+use crate::text::shown;
 
 /// Prints a shell's completions.
 pub(super) fn completions(args: &CompletionsArgs) -> Result<u8> {
@@ -22,7 +23,7 @@ pub(super) fn man(args: &ManArgs) -> Result<u8> {
         return print(&page);
     };
     clap_mangen::generate_to(command(), directory)
-        .with_context(|| format!("cannot write manual pages into {}", directory.display()))?;
+        .with_context(|| format!("cannot write manual pages into {}", shown(directory)))?;
     Ok(0)
 }
 

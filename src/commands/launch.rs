@@ -11,6 +11,7 @@ use crate::cpython::locate::{Candidate, LocateError, Located};
 use crate::target::binaries::{Mappings, Places};
 use crate::target::children::Family;
 use crate::target::process::Process;
+use crate::text::visible;
 use crate::units::Pid;
 
 /// How long to wait between two looks while the program is starting.
@@ -48,11 +49,12 @@ impl Launched {
     /// Starts a program with gilspy's own standard input, output and error.
     pub(super) fn start(command: &[String]) -> Result<Self> {
         let (program, arguments) = command.split_first().context("there is no command to start")?;
+        let name = visible(program).into_owned();
         let child = Command::new(program).args(arguments).spawn().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => anyhow!("cannot start {program}: there is no such program"),
-            _ => anyhow!("cannot start {program}: {error}"),
+            std::io::ErrorKind::NotFound => anyhow!("cannot start {name}: there is no such program"),
+            _ => anyhow!("cannot start {name}: {error}"),
         })?;
-        Ok(Launched { child, name: program.clone() })
+        Ok(Launched { child, name })
     }
 
     /// Its process.

@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::analysis::Analysed;
 use crate::cli::{FileArgs, Format, StackArgs};
 use crate::render::flamegraph::Place;
 use crate::render::{self, StackOptions};
+use crate::text::{shell_word, shown};
 use crate::units::Pid;
 
 /// The files of one recording.
@@ -156,9 +158,10 @@ impl Outputs {
         let kept = kept.map_or_else(|| keep(processes, &rules), |path| Ok(path.to_owned()));
         Err(match kept {
             Ok(path) => anyhow!(
-                "{error:#}\nthe recording is {path}: \
-                 `gilspy render {path} -o FILE` draws it where there is room, and may write",
-                path = path.display()
+                "{error:#}\nthe recording is {}: \
+                 `gilspy render {} -o FILE` draws it where there is room, and may write",
+                shown(&path),
+                shell_word(&path)
             ),
             Err(reason) => anyhow!("{error:#}\nthe recording is lost: {reason:#}"),
         })
@@ -212,7 +215,7 @@ fn announce(before: &str, written: impl Iterator<Item = Result<(Format, PathBuf)
     let mut all = Ok(());
     for written in written {
         match (written, &all) {
-            (Ok((format, path)), _) => eprintln!("{before}{:<12} {}", format.title(), path.display()),
+            (Ok((format, path)), _) => eprintln!("{before}{:<12} {}", format.title(), shown(path)),
             (Err(error), Ok(())) => all = Err(error),
             (Err(error), Err(_)) => print_error(&error),
         }
@@ -244,7 +247,7 @@ fn file_name(path: &Path) -> &OsStr {
 }
 
 fn cannot_write(path: &Path) -> String {
-    format!("cannot write {}", path.display())
+    format!("cannot write {}", shown(path))
 }
 
 impl Name {
@@ -379,14 +382,16 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
 
 /// `NAME.1.svg` for `NAME.svg`, `NAME.1` for `NAME`.
 fn numbered(path: &Path, format: Format, number: u32) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let ending = format!(".{}", format.extension());
-    let ending = match name.strip_suffix(&ending) {
-        Some(_) => ending,
-        None => path.extension().map_or_else(String::new, |ending| format!(".{}", ending.to_string_lossy())),
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let ending = format!(".{}", format.extension()).into_bytes();
+    let ending = match path.extension() {
+        _ if name.ends_with(&ending) => ending,
+        Some(extension) => [b".", extension.as_bytes()].concat(),
+        None => Vec::new(),
     };
-    let stem = name.strip_suffix(&ending).unwrap_or(&name);
-    path.with_file_name(format!("{stem}.{number}{ending}"))
+    let stem = name.strip_suffix(ending.as_slice()).unwrap_or(name);
+    let name = [stem, format!(".{number}").as_bytes(), &ending].concat();
+    path.with_file_name(OsStr::from_bytes(&name))
 }
 
 fn base_name(pid: Pid, start: jiff::Timestamp) -> String {
@@ -413,6 +418,8 @@ mod tests {
         assert_eq!(numbered("x.timeline.svg", Format::Timeline), Path::new("x.2.timeline.svg"));
         assert_eq!(numbered("x.folded", Format::Raw), Path::new("x.2.folded"));
         assert_eq!(numbered("x", Format::Raw), Path::new("x.2"));
+        let no_text = |name| Path::new(OsStr::from_bytes(name)).to_owned();
+        assert_eq!(super::numbered(&no_text(b"\xff.svg"), Format::Flamegraph, 2), no_text(b"\xff.2.svg"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::attach::Attached;
 use super::followed::Followed;
 use crate::cli::RecordArgs;
 use crate::target::process::Process;
-use crate::text::{shorten, visible};
+use crate::text::{pad, visible, visible_lines};
 use crate::units::Timestamp;
 
 /// Columns of a terminal.
@@ -50,7 +50,7 @@ impl Progress {
 
     /// Says something that stays.
     pub(super) fn say(&self, line: &str) {
-        self.0.suspend(|| eprintln!("{line}"));
+        self.0.suspend(|| eprintln!("{}", visible_lines(line)));
     }
 
     /// Takes the line away.
@@ -63,10 +63,11 @@ fn say_what(attached: &Attached) {
     let (target, threads) = (&attached.target, attached.sampler.threads().all().len());
     let command = target.command_title();
     let plural = if threads == 1 { "" } else { "s" };
+    let python = visible(&target.python);
     let before = format!("Recording pid {}{} (", target.pid, target.own_pid());
-    let after = format!(", CPython {}, {threads} thread{plural})", target.python);
+    let after = format!(", CPython {python}, {threads} thread{plural})");
     let room = WIDTH.saturating_sub(before.len() + after.len());
-    eprintln!("{before}{}{after}", shorten(&visible(&command), room));
+    eprintln!("{before}{}{after}", pad(&visible(&command), room).trim_end());
 }
 
 fn style(bar: &str) -> ProgressStyle {

@@ -21,6 +21,7 @@ use crate::recording::{Ending, NotARecording, Recording, Session, Stream, read};
 use crate::render::summary_of_several;
 use crate::sampler::{Clock, Exceeded, Overhead, Wakeup};
 use crate::target::process::Process;
+use crate::text::shown;
 use crate::units::{Pid, Timestamp};
 
 /// How often to look at what is not looked at at each tick.
@@ -251,7 +252,7 @@ fn finish(
 
 fn cannot_write(path: Option<&std::path::Path>) -> String {
     match path {
-        Some(path) => format!("cannot write {}", path.display()),
+        Some(path) => format!("cannot write {}", shown(path)),
         None => "cannot write the recording to a temporary file (TMPDIR says where)".to_owned(),
     }
 }
@@ -284,7 +285,7 @@ impl Recorded {
         anstream::eprint!("{}", summary_of_several::text(&processes, Style::new().bold()));
         let written = outputs.write_or_keep(&processes, self.path.as_deref());
         if let Some(path) = &self.path {
-            eprintln!("{:<12} {}", Format::Recording.title(), path.display());
+            eprintln!("{:<12} {}", Format::Recording.title(), shown(path));
         }
         match self.failure {
             Some(failure) => {

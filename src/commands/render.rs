@@ -9,6 +9,7 @@ use super::recordings;
 use crate::analysis::Analysed;
 use crate::cli::{Format, RenderArgs};
 use crate::recording::{Recording, Thread};
+use crate::text::{shell_word, visible};
 
 /// Reads a recording and draws it.
 pub(super) fn run(args: &RenderArgs) -> Result<u8> {
@@ -57,10 +58,11 @@ fn narrow(recording: Recording, args: &RenderArgs, until: Duration) -> Result<Op
     Ok(Some(recording))
 }
 
-/// Whether a thread has this name, or this id in either namespace.
+/// Whether a thread has this name, as it is or as it is shown, or this id in either namespace.
 fn is_called(thread: &Thread, wanted: &str) -> bool {
     let ids = [thread.tid.map(|tid| tid.raw()), thread.namespace_tid.map(|tid| tid.raw())];
-    thread.name.as_deref() == Some(wanted) || ids.iter().flatten().any(|id| id.to_string() == wanted)
+    let has_name = |name: &str| name == wanted || visible(name) == wanted;
+    thread.name.as_deref().is_some_and(has_name) || ids.iter().flatten().any(|id| id.to_string() == wanted)
 }
 
 /// Complains of threads that there are none.
@@ -68,9 +70,10 @@ fn is_shown(recordings: &[Recording], args: &RenderArgs) -> Result<()> {
     let threads = || recordings.iter().flat_map(|recording| &recording.threads);
     match args.threads.iter().find(|wanted| !threads().any(|thread| is_called(thread, wanted))) {
         Some(missing) => Err(anyhow!(
-            "no thread of the recording is called {missing}\n\
+            "no thread of the recording is called {}\n\
              `gilspy render {} -f json -o -` lists their names and ids",
-            args.recording.display()
+            visible(missing),
+            shell_word(&args.recording)
         )),
         None => Ok(()),
     }

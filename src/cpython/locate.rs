@@ -12,6 +12,7 @@ use super::threads::{Interpreter, ThreadList, interpreters};
 use super::version::Version;
 use crate::target::binaries::Binaries;
 use crate::target::memory::{ReadError, ReadMemory};
+use crate::text::shown;
 use crate::units::Address;
 
 /// An interpreter that was found and whose layout fits.
@@ -33,12 +34,12 @@ pub struct Located {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocateError {
     /// The program is something else.
-    #[error("is not a CPython process: no interpreter in\n{} or the libraries it has loaded", .0.display())]
+    #[error("is not a CPython process: no interpreter in\n{} or the libraries it has loaded", shown(.0))]
     NotPython(PathBuf),
     /// It has a libpython that could not be opened, or is no library any more.
     #[error(
         "has loaded {}, which cannot be opened\n\
-         Where it was deleted, or only another user can get at it, that takes root (or CAP_DAC_READ_SEARCH)", .0.display()
+         Where it was deleted, or only another user can get at it, that takes root (or CAP_DAC_READ_SEARCH)", shown(.0)
     )]
     Unopened(PathBuf),
     /// Another implementation of Python.

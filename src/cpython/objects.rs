@@ -4,6 +4,7 @@ use super::batch::Pieces;
 use super::decode::{pointer_at, u32_at, u64_at};
 use super::layout::UnicodeLayout;
 use crate::target::memory::{ReadError, ReadMemory};
+use crate::text::push_code_point;
 use crate::units::Address;
 
 /// The longest name or path shown, in characters; longer ones are cut and say so with an ellipsis.
@@ -49,8 +50,8 @@ impl FoundStr {
         self.header.length_shown()
     }
 
-    /// Its text, at most [`MAX_CHARACTERS`] of it, out of so many bytes; lone surrogates become `\u{fffd}`.
-    /// `None` where these are of another `str`.
+    /// Its text, at most [`MAX_CHARACTERS`] of it, out of so many bytes, lone surrogates as
+    /// [`push_code_point`] shows them. `None` where these are of another `str`.
     pub(super) fn text(&self, layout: &UnicodeLayout, bytes: &[u8]) -> Option<String> {
         let same = StrHeader::decode(bytes, layout) == Some(self.header);
         same.then(|| self.header.text(bytes.get(self.header.characters as usize..).unwrap_or_default()))
@@ -179,15 +180,30 @@ impl StrHeader {
     }
 }
 
-/// The text of characters of `width` bytes each: Latin-1, UCS-2 or UCS-4.
+/// The text of characters of `width` bytes each. Each is a code point, also where there are two bytes to it: what looks
+/// like a pair of UTF-16 in a `str` is two lone surrogates.
 fn decode(bytes: &[u8], width: u64) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    let mut push = |code_point| push_code_point(&mut text, code_point);
     match width {
-        1 => bytes.iter().map(|&byte| char::from(byte)).collect(),
-        2 => char::decode_utf16(bytes.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit)))
-            .map(|character| character.unwrap_or(char::REPLACEMENT_CHARACTER))
-            .collect(),
-        _ => (bytes.as_chunks().0.iter())
-            .map(|unit| char::from_u32(u32::from_le_bytes(*unit)).unwrap_or(char::REPLACEMENT_CHARACTER))
-            .collect(),
+        1 => bytes.iter().for_each(|byte| push(u32::from(*byte))),
+        2 => bytes.as_chunks().0.iter().for_each(|unit| push(u16::from_le_bytes(*unit).into())),
+        _ => bytes.as_chunks().0.iter().for_each(|unit| push(u32::from_le_bytes(*unit))),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surrogates_are_shown_and_different_names_stay_different() {
+        let of_two = |units: [u16; 3]| decode(&units.map(u16::to_le_bytes).concat(), 2);
+        assert_eq!(of_two([0x61, 0xdce9, 0x263a]), "a\\xe9☺");
+        assert_eq!(of_two([0xd83d, 0xde00, 0x62]), "⟨U+D83D⟩⟨U+DE00⟩b");
+        let of_four = |units: [u32; 3]| decode(&units.map(u32::to_le_bytes).concat(), 4);
+        assert_eq!(of_four([0xd800, 0x1f600, u32::MAX]), "⟨U+D800⟩😀⟨U+FFFFFFFF⟩");
+        assert_eq!(decode(b"caf\xe9", 1), "café");
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use anyhow::Result;
 
 use crate::recording::{Frame, Holder, Recording, StackIndex, ThreadIndex, ThreadRun, ThreadState};
-use crate::text::visible;
+use crate::text::name;
 
 /// A chart in the making: what is open, outermost first, and until when.
 #[derive(Debug, Default)]
@@ -111,7 +111,7 @@ impl<'a> Element<'a> {
         match self {
             Element::State(state) => Cow::Borrowed(state.name()),
             Element::Thread(thread) => Cow::Owned(thread_title(recording, *thread)),
-            Element::Frame(frame) => visible(&frame.function),
+            Element::Frame(frame) => name(&frame.function),
             Element::StackUnknown => Cow::Borrowed("<stack unknown>"),
             Element::Unknown => Cow::Borrowed("unknown"),
             Element::NotSeen => Cow::Borrowed("not seen"),
@@ -122,7 +122,7 @@ impl<'a> Element<'a> {
 /// A thread's name and id, made harmless.
 pub(super) fn thread_title(recording: &Recording, thread: ThreadIndex) -> String {
     let thread = recording.threads.get(thread.0 as usize);
-    thread.map_or_else(|| "unknown thread".to_owned(), |thread| visible(&thread.title()).into_owned())
+    thread.map_or_else(|| "unknown thread".to_owned(), |thread| name(&thread.title()).into_owned())
 }
 
 /// What to call a GIL, given by its place: `GIL`, or `GIL of interpreter 1` where there are several.

@@ -18,7 +18,7 @@ use super::heading;
 use super::lanes::{Lanes, Slice, offset, walk};
 use crate::analysis::Analysed;
 use crate::recording::{Holder, Recording, ThreadIndex, ThreadRun};
-use crate::text::visible;
+use crate::text::name;
 use crate::units::Tid;
 
 /// Tracks that are no thread of the kernel's have numbers from here on: the kernel's go up to 2^22
@@ -127,8 +127,8 @@ impl<'a, 'w, W: Write> Trace<'a, 'w, W> {
     /// Names the process and its tracks: GILs come first, then threads by age.
     fn name_tracks(&mut self, place: usize) -> Result<()> {
         let recording = self.process.recording;
-        let command = visible(&recording.target.command_title()).into_owned();
-        let python = format!("CPython {}", visible(&recording.target.python));
+        let command = name(&recording.target.command_title()).into_owned();
+        let python = format!("CPython {}", name(&recording.target.python));
         self.process.describe(0, "process_name", json!({ "name": command }))?;
         self.process.describe(0, "process_labels", json!({ "labels": python }))?;
         self.process.describe(0, "process_sort_index", json!({ "sort_index": place }))?;
@@ -235,7 +235,7 @@ impl<'a> Details<'a> {
     fn of(element: &Element<'a>) -> Option<Self> {
         match element {
             Element::State(state) => Some(Details::State { syscall: state.syscall()?.name() }),
-            Element::Frame(frame) => Some(Details::Frame { file: visible(&frame.file), line: frame.line }),
+            Element::Frame(frame) => Some(Details::Frame { file: name(&frame.file), line: frame.line }),
             _ => None,
         }
     }

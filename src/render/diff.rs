@@ -4,9 +4,9 @@ use anstyle::Style;
 
 use super::differential::what;
 use super::heading;
-use super::summary::{WIDTH, list, pad, wrapped};
+use super::summary::{WIDTH, list, wrapped};
 use crate::analysis::{Analysed, By, Change, Changes, Function, FunctionChange, Worth};
-use crate::text::visible;
+use crate::text::{pad, visible};
 
 /// Functions listed at most.
 const FUNCTIONS: usize = 10;

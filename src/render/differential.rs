@@ -11,10 +11,9 @@ use anyhow::{Context, Result};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use super::heading;
-use super::stacks::short_file;
+use super::stacks::{foldable, short_file};
 use crate::analysis::{Analysed, By, stack_times};
 use crate::recording::{Frame, Recording, StackIndex};
-use crate::text::visible;
 
 /// Draws it as SVG.
 ///
@@ -79,9 +78,9 @@ fn fold(recording: &Recording, stack: StackIndex) -> String {
     }
 }
 
-/// `function (package/module.py)`. A semicolon would end the frame, a line feed the stack: neither may come from a name.
+/// `function (package/module.py)`.
 fn label(frame: &Frame) -> String {
-    visible(&format!("{} ({})", frame.function, short_file(&frame.file))).replace(';', ",")
+    foldable(&format!("{} ({})", frame.function, short_file(&frame.file)))
 }
 
 #[cfg(test)]

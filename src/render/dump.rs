@@ -1,13 +1,13 @@
 //! `gilspy dump`: a snapshot as text for a terminal, or as JSON.
 
+use std::io::Write;
 use std::time::Duration;
 
 use serde::Serialize;
-use unicode_width::UnicodeWidthStr;
 
 use crate::recording::snapshot::{GilSnapshot, InterpreterSnapshot, Snapshot, ThreadSnapshot, label};
 use crate::recording::{Frame, Target, ThreadState};
-use crate::text::visible;
+use crate::text::{self, columns, name};
 use crate::units::{NamespaceTid, Tid};
 
 /// The shortest stay in a state that is worth a word.
@@ -20,9 +20,10 @@ const WIDEST_FUNCTION: usize = 40;
 pub fn text(snapshot: &Snapshot, holder_only: bool) -> String {
     let target = &snapshot.target;
     let build = if target.free_threaded { ", free-threaded build" } else { "" };
+    let (pid, own) = (target.pid, target.own_pid());
     let command = target.command_title();
-    let (pid, own, python) = (target.pid, target.own_pid(), &target.python);
-    let mut text = format!("pid {pid}{own}  {}  CPython {python}{build}\n", visible(&command));
+    let (command, python) = (name(&command), name(&target.python));
+    let mut text = format!("pid {pid}{own}  {command}  CPython {python}{build}\n");
     for interpreter in &snapshot.interpreters {
         if snapshot.interpreters.len() > 1 {
             text.push_str(&format!("\ninterpreter {}\n", interpreter.id));
@@ -106,7 +107,7 @@ fn threads(interpreter: &InterpreterSnapshot) -> String {
 /// Its name and id, with its own namespace's where that is another.
 fn title(thread: &ThreadSnapshot) -> String {
     let own = thread.namespace_tid.filter(|own| thread.tid.is_some_and(|tid| tid.raw() != own.raw()));
-    let name = visible(thread.name.as_deref().unwrap_or("thread"));
+    let name = name(thread.name.as_deref().unwrap_or("thread"));
     match (thread.tid, own) {
         (Some(tid), Some(own)) => format!("{name} ({tid}, {own} in its namespace)"),
         _ => named(&thread.name, thread.tid),
@@ -148,8 +149,8 @@ fn ms(duration: Duration) -> String {
 fn named(name: &Option<String>, tid: Option<Tid>) -> String {
     let label = label(name.as_deref(), tid);
     match (name, tid) {
-        (Some(_), Some(tid)) => format!("{} ({tid})", visible(&label)),
-        _ => visible(&label).into_owned(),
+        (Some(_), Some(tid)) => format!("{} ({tid})", text::name(&label)),
+        _ => text::name(&label).into_owned(),
     }
 }
 
@@ -160,22 +161,22 @@ fn stack(frames: Option<&[Frame]>) -> String {
     if frames.is_empty() {
         return "    (no Python code on its stack)\n".to_owned();
     }
-    let functions: Vec<_> = frames.iter().map(|frame| visible(&frame.function)).collect();
-    let widest = functions.iter().map(|function| function.width()).max().unwrap_or(0).min(WIDEST_FUNCTION);
+    let functions: Vec<_> = frames.iter().map(|frame| name(&frame.function)).collect();
+    let widest = functions.iter().map(|function| columns(function)).max().unwrap_or(0).min(WIDEST_FUNCTION);
     let mut text = String::new();
     for (frame, function) in frames.iter().zip(functions) {
         let line = frame.line.map_or_else(|| "?".to_owned(), |line| line.to_string());
-        let padding = " ".repeat(widest.saturating_sub(function.width()));
-        text.push_str(&format!("    {function}{padding}  {}:{line}\n", visible(&frame.file)));
+        let padding = " ".repeat(widest.saturating_sub(columns(&function)));
+        text.push_str(&format!("    {function}{padding}  {}:{line}\n", name(&frame.file)));
     }
     text
 }
 
-/// The snapshot as one JSON object, see `docs/schema/dump.json`.
+/// Writes the snapshot as one JSON object, see `docs/schema/dump.json`.
 ///
 /// # Errors
-/// Never in practice: the data are plain.
-pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
+/// When the writer fails.
+pub fn json(snapshot: &Snapshot, writer: &mut impl Write) -> serde_json::Result<()> {
     let document = Document {
         schema: 1,
         gilspy: env!("CARGO_PKG_VERSION"),
@@ -183,7 +184,7 @@ pub fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
         target: &snapshot.target,
         interpreters: snapshot.interpreters.iter().map(Interpreter::of).collect(),
     };
-    Ok(serde_json::to_string_pretty(&document)? + "\n")
+    super::json::write(&document, writer)
 }
 
 #[derive(Serialize)]

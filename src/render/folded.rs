@@ -15,9 +15,20 @@ use crate::analysis::Analysed;
 pub fn write(processes: &[Analysed<'_>], options: StackOptions, writer: &mut impl Write) -> Result<()> {
     for (parts, time) in named_stacks(processes, options)? {
         let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
-        writeln!(writer, "{} {}", names.join(";"), time.ticks)?;
+        writeln!(writer, "{} {}", without_count(names.join(";")), time.ticks)?;
     }
     Ok(())
+}
+
+/// A number at the end of a stack, as in `server 8080`, would be taken for a count: two counts are what differences have.
+fn without_count(mut stack: String) -> String {
+    let end = stack.trim_end().len();
+    if let Some(place) = stack[..end].rfind(' ')
+        && stack[place + 1..end].bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
+        stack.replace_range(place..=place, "\u{a0}");
+    }
+    stack
 }
 
 #[cfg(test)]
@@ -73,5 +84,24 @@ mod tests {
             lines(&[&recording], StackOptions::default()),
             ["a,b␊99 (4243);run (app/main.py:3);spin_one (app/main.py:16) 1"]
         );
+        for name in ["# x", " \t # x"] {
+            let recording = fake::with_names("A", [name, "", ""]);
+            let lines = lines(&[&recording], StackOptions::default());
+            assert!(lines.iter().all(|line| !line.trim_start().starts_with("# ")), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_at_the_end_of_a_command_is_no_count() {
+        for command in ["8080", "3.14", "8080 "] {
+            let mut recording = fake::recording("A");
+            recording.target.command.push(command.to_owned());
+            let options = StackOptions { reversed: true, ..StackOptions::default() };
+            let lines = lines(&[&recording, &recording], options);
+            let (stack, count) = lines[0].rsplit_once(' ').unwrap();
+            assert_eq!(count, "2");
+            let last = stack.trim_end().rsplit(' ').next().unwrap();
+            assert!(!last.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'), "{lines:?}");
+        }
     }
 }

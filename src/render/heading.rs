@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::recording::Recording;
 pub(super) use crate::text::seconds;
-use crate::text::{shorten, visible};
+use crate::text::{name, shorten, visible};
 
 /// The longest command line shown, in characters.
 const LONGEST_COMMAND: usize = 60;
@@ -23,7 +23,7 @@ pub(super) fn process(recording: &Recording) -> String {
 pub(super) fn place(recording: &Recording) -> String {
     let target = &recording.target;
     let build = if target.free_threaded { " free-threaded" } else { "" };
-    format!("pid {} on {} · CPython {}{build}", target.pid, visible(&target.host), visible(&target.python))
+    format!("pid {} on {} · CPython {}{build}", target.pid, name(&target.host), name(&target.python))
 }
 
 /// When, for how long and how closely.

@@ -10,6 +10,7 @@ pub mod folded;
 pub mod gecko;
 mod heading;
 pub mod html;
+mod json;
 mod lanes;
 pub mod pprof;
 pub mod report;

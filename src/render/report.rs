@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::json;
 use crate::analysis::{
     Analysed, Analysis, GilAnalysis, HoldLength, LongHold, States, TopHolder, Totals, Verdict, overhead_cpu,
     threads_of,
@@ -29,14 +30,13 @@ pub fn write(processes: &[Analysed<'_>], writer: &mut impl Write) -> Result<()> 
     let mut reports: Vec<Report<'_>> =
         processes.iter().map(|process| Report::of(process, processes)).collect();
     match reports.pop() {
-        Some(report) if reports.is_empty() => serde_json::to_writer_pretty(&mut *writer, &report)?,
+        Some(report) if reports.is_empty() => json::write(&report, writer)?,
         last => {
             reports.extend(last);
             let several = Reports { schema: 1, totals: Totals::of(processes), processes: reports };
-            serde_json::to_writer_pretty(&mut *writer, &several)?;
+            json::write(&several, writer)?;
         }
     }
-    writer.write_all(b"\n")?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use super::heading;
 use super::lanes::{Kept, Slice, offset};
 use crate::analysis::Analysed;
 use crate::recording::{Recording, ThreadIndex};
-use crate::text::visible;
+use crate::text;
 
 /// Writes the recordings as one file.
 ///
@@ -135,7 +135,7 @@ impl<'a> Process<'a, '_> {
         let name = element.name(self.recording).into_owned();
         let new = match element {
             Element::Frame(frame) => {
-                FrameName { name, file: Some(visible(&frame.file).into_owned()), line: frame.line }
+                FrameName { name, file: Some(text::name(&frame.file).into_owned()), line: frame.line }
             }
             Element::State(state) => {
                 let syscall = state.syscall().map_or_else(String::new, |call| format!(" in {}", call.name()));

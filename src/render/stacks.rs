@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::analysis::{Analysed, By, StackTime, stack_times};
 use crate::recording::{Frame, Recording, StackIndex, ThreadIndex};
 use crate::sample::UNKNOWN_NAME;
-use crate::text::visible;
+use crate::text;
 
 /// Which time is counted, which stacks are one, and what their calls are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -138,15 +138,20 @@ fn call(frame: &Frame, options: StackOptions) -> Part {
 }
 
 impl Part {
-    /// A semicolon would end a part of a folded stack, a line feed the stack, and `# ` would make a remark of it: none
-    /// of them may come from a name.
     fn new(name: &str, kind: Kind) -> Self {
-        let mut name = visible(name).replace(';', ",");
-        if name.starts_with("# ") {
-            name.replace_range(1..2, "\u{a0}");
-        }
-        Part { name, kind }
+        Part { name: foldable(name), kind }
     }
+}
+
+/// A name as a part of a folded stack. A semicolon would end the part, a line feed the stack, and `# ` at the beginning,
+/// after spaces or not, would make a remark of it: none of them may come from a name.
+pub(super) fn foldable(name: &str) -> String {
+    let mut name = text::name(name).replace(';', ",");
+    let start = name.len() - name.trim_start().len();
+    if name[start..].starts_with("# ") {
+        name.replace_range(start + 1..start + 2, "\u{a0}");
+    }
+    name
 }
 
 /// The last two parts of a path: enough to know a module by, short enough for a frame.

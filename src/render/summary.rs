@@ -1,14 +1,13 @@
 //! What `record` says at its end: at most 20 lines of 80 columns with the names of the files, in plain words.
 
 use anstyle::Style;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::heading;
 use crate::analysis::{
     Analysis, GilAnalysis, HoldLength, HoldLengths, States, TopHolder, Verdict, overhead_cpu, threads_of,
 };
 use crate::recording::{Ending, GilTrack, Recording, Thread, ThreadIndex};
-use crate::text::visible;
+use crate::text::{columns, pad, visible};
 use crate::units::NamespaceTid;
 
 /// Columns of a terminal.
@@ -398,7 +397,7 @@ fn how(recording: &Recording) -> String {
         format!("; gilspy: {used} CPU"),
         format!("; gilspy {used}"),
     ];
-    let fitting = used.iter().find(|used| ticks.width() + used.width() <= WIDTH);
+    let fitting = used.iter().find(|used| columns(&ticks) + columns(used) <= WIDTH);
     let how = ticks.clone() + fitting.unwrap_or(&used[2]);
     format!("\n{ending}{}", wrapped(&how, "", HOW_LINES))
 }
@@ -412,30 +411,11 @@ pub(super) fn list(numbers: &[i64]) -> String {
     numbers.join(", ")
 }
 
-/// The text in exactly that many columns of a terminal, cut with an ellipsis where it is longer.
-pub(super) fn pad(text: &str, columns: usize) -> String {
-    let mut cut = String::new();
-    if text.width() <= columns {
-        cut.push_str(text);
-    } else {
-        let mut width = 0;
-        for character in text.chars() {
-            width += character.width().unwrap_or(0);
-            if width > columns - 1 {
-                break;
-            }
-            cut.push(character);
-        }
-        cut.push('…');
-    }
-    let padding = columns.saturating_sub(cut.width());
-    cut + &" ".repeat(padding)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::recording::{RateChange, fake};
+    use unicode_width::UnicodeWidthStr;
 
     fn text_of(ticks: &str) -> String {
         let recording = fake::recording(ticks);

@@ -6,10 +6,10 @@ use std::cmp::Ordering;
 use anstyle::Style;
 
 use super::heading;
-use super::summary::{self, WIDTH, pad, percent, wrapped};
+use super::summary::{self, WIDTH, percent, wrapped};
 use crate::analysis::{Analysed, Totals, waited_s};
 use crate::recording::Recording;
-use crate::text::visible;
+use crate::text::{pad, visible};
 
 /// Lines in all, less those that name the files.
 const LINES: usize = 17;

@@ -1,17 +1,30 @@
 //! A process's directory in /proc, held open. A path with a pid in it may come to mean another process; what is read
 //! through an open directory is of the process that it was opened for, or fails (Linux `fs/proc/base.c`).
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Error, Read};
+use std::io::{BufReader, Error, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use procfs::process::{MemoryMaps, Stat};
-use procfs::{ProcError, ProcResult};
+use procfs::process::{MMapPath, MemoryMaps, Stat, Status};
+use procfs::{FromRead, ProcError, ProcResult};
 use rustix::fs::{Mode, OFlags, openat};
 
+use crate::text::from_bytes;
 use crate::units::{Pid, Tid};
+
+/// Bytes of `maps` at most: some 100 for each of the 65,530 mappings that a process may have (`vm.max_map_count`),
+/// and more for long paths.
+const MOST_MAPS: usize = 64 << 20;
+
+/// Bytes of `status` at most.
+const MOST_STATUS: usize = 1 << 16;
+
+/// What stands in for the byte 0, in texts that are none.
+const STAND_IN: u32 = 0x0010_ff00;
 
 /// The directory of one process.
 #[derive(Debug, Clone)]
@@ -83,13 +96,14 @@ impl ProcEntry {
         })
     }
 
-    /// All of a small file in it.
+    /// The beginning of a file in it, at most so many bytes.
     ///
     /// # Errors
     /// As [`ProcEntry::file`].
-    pub fn bytes(&self, path: impl AsRef<Path>) -> ProcResult<Vec<u8>> {
+    pub fn bytes(&self, path: impl AsRef<Path>, most: usize) -> ProcResult<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.file(path)?.read_to_end(&mut bytes).map_err(|error| ProcError::Io(error, None))?;
+        let file = self.file(path)?.take(most as u64);
+        BufReader::new(file).read_to_end(&mut bytes).map_err(|error| ProcError::Io(error, None))?;
         Ok(bytes)
     }
 
@@ -110,7 +124,25 @@ impl ProcEntry {
     /// # Errors
     /// When the process is gone, or may not be looked at.
     pub fn maps(&self) -> ProcResult<MemoryMaps> {
-        self.0.read(self.directory() + "maps")
+        let bytes = self.bytes(self.directory() + "maps", MOST_MAPS)?;
+        let mut maps = MemoryMaps::from_read(to_text(&bytes).as_bytes())?;
+        for map in &mut maps.0 {
+            if let MMapPath::Path(path) = &mut map.pathname {
+                *path = to_path(path);
+            }
+        }
+        Ok(maps)
+    }
+
+    /// `status` of it, or of one of its threads.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn status(&self, thread: Option<Tid>) -> ProcResult<Status> {
+        let directory = thread.map_or_else(String::new, |tid| format!("task/{tid}/"));
+        // The name in it is whatever bytes the process has made it.
+        let bytes = self.bytes(directory + "status", MOST_STATUS)?;
+        Status::from_read(from_bytes(&bytes).as_bytes())
     }
 
     /// The directory, relative to this one, with what all threads have in common: empty, or that of a thread that still
@@ -152,6 +184,30 @@ fn regular(file: File, most_bytes: u64) -> ProcResult<File> {
 /// A path that leads to an open file, for what can only open paths.
 pub fn path_of(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// What procfs takes only as text: bytes that are none become characters that mean nothing, from U+10FF80 on.
+fn to_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        let stand_in = |byte: &u8| char::from_u32(STAND_IN + u32::from(*byte));
+        text.extend(chunk.invalid().iter().filter_map(stand_in));
+    }
+    text
+}
+
+/// The path in such a text.
+fn to_path(text: &Path) -> PathBuf {
+    let Some(text) = text.to_str() else { return text.to_owned() };
+    let mut bytes = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        match u32::from(character).checked_sub(STAND_IN) {
+            Some(byte @ 0x80..=0xff) => bytes.push(byte as u8),
+            _ => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 fn has_ended(stat: &Stat) -> bool {

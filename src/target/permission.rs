@@ -7,6 +7,8 @@ use std::fmt;
 
 use nix::unistd::{Uid, User};
 
+use super::entry::ProcEntry;
+use crate::text::visible;
 use crate::units::Pid;
 
 /// CAP_SYS_PTRACE's bit (capabilities(7), Linux `include/uapi/linux/capability.h`).
@@ -26,7 +28,7 @@ impl Permission {
     /// What decides about access to this process.
     pub fn for_process(pid: Pid) -> Self {
         let own = procfs::process::Process::myself().and_then(|process| process.status()).ok();
-        let target = procfs::process::Process::new(pid.raw()).and_then(|process| process.status()).ok();
+        let target = ProcEntry::open(pid).and_then(|entry| entry.status(None)).ok();
         let uid = Uid::effective();
         Permission {
             user: user_name(uid.as_raw()),
@@ -88,7 +90,7 @@ impl fmt::Display for Permission {
 /// A user's name, or the number where it has none here.
 pub fn user_name(uid: u32) -> String {
     match User::from_uid(Uid::from_raw(uid)) {
-        Ok(Some(user)) => user.name,
+        Ok(Some(user)) => visible(&user.name).into_owned(),
         _ => uid.to_string(),
     }
 }

@@ -9,6 +9,7 @@ use super::entry::ProcEntry;
 use super::memory::ReadMemory;
 use super::memory::live::LiveMemory;
 use super::permission::Permission;
+use crate::text::{from_bytes, visible};
 use crate::units::{Address, NamespacePid, Pid};
 
 /// A process that existed when it was opened.
@@ -30,6 +31,12 @@ const AT_RANDOM: u64 = 25;
 
 /// Flag of kernel threads in proc_pid_stat(5) (Linux `include/linux/sched.h`).
 const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// Bytes of `auxv`, `comm` and `cmdline` at most. A program can have the kernel take any part of its memory for its
+/// command line (`PR_SET_MM_MAP` of prctl(2)).
+const MOST_AUXV: usize = 1 << 16;
+const MOST_COMM: usize = 256;
+const MOST_CMDLINE: usize = 1 << 16;
 
 /// Why a process could not be opened or looked at.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +138,7 @@ impl Process {
 
     /// Its pid as its own namespace counts; `None` where the kernel does not say.
     pub fn namespace_pid(&self) -> Option<NamespacePid> {
-        let ids = self.entry.procfs().status().ok()?.nspid?;
+        let ids = self.entry.status(None).ok()?.nspid?;
         ids.last().copied().map(NamespacePid::new)
     }
 
@@ -184,8 +191,11 @@ impl Process {
     /// (`create_elf_tables` in Linux `fs/binfmt_elf.c` puts them there).
     fn current_program(&self) -> Option<Program> {
         let mut random = [0; 16];
-        let address =
-            self.entry.bytes(self.entry.directory() + "auxv").ok().and_then(|auxv| at_random(&auxv));
+        let address = self
+            .entry
+            .bytes(self.entry.directory() + "auxv", MOST_AUXV)
+            .ok()
+            .and_then(|auxv| at_random(&auxv));
         let read = address.map(|address| self.memory().read(Address::new(address), &mut random));
         // After the memory, which could be gone by then: a process that ends is not another program.
         let stat = self.entry.stat().ok()?;
@@ -194,22 +204,29 @@ impl Process {
 
     /// The kernel's name for its program, at most 15 bytes; empty where it cannot be read.
     pub fn name(&self) -> String {
-        let comm = self.entry.bytes("comm").unwrap_or_default();
-        String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned()
+        let comm = self.entry.bytes("comm", MOST_COMM).unwrap_or_default();
+        from_bytes(comm.strip_suffix(b"\n").unwrap_or(&comm))
     }
 
-    /// Its command line; a program may have changed it.
+    /// Its command line, cut where it is very long; a program may have changed it.
     pub fn command_line(&self) -> Vec<String> {
-        let Ok(bytes) = self.entry.bytes(self.entry.directory() + "cmdline") else {
+        let Ok(bytes) = self.entry.bytes(self.entry.directory() + "cmdline", MOST_CMDLINE + 1) else {
             return Vec::new();
         };
-        let line = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
-        line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+        let (line, end) = match bytes.get(..MOST_CMDLINE) {
+            Some(beginning) if bytes.len() > MOST_CMDLINE => (beginning, "…"),
+            _ => (bytes.strip_suffix(b"\0").unwrap_or(&bytes), ""),
+        };
+        let mut words: Vec<String> = line.split(|&byte| byte == 0).map(from_bytes).collect();
+        if let Some(last) = words.last_mut() {
+            last.push_str(end);
+        }
+        words
     }
 
     /// On how many CPUs it may run, as far as is known; at least 1.
     pub fn cpus(&self) -> u32 {
-        let allowed = self.entry.procfs().status().ok().and_then(|status| status.cpus_allowed);
+        let allowed = self.entry.status(None).ok().and_then(|status| status.cpus_allowed);
         let allowed = allowed.map(|words| words.iter().map(|word| word.count_ones()).sum());
         allowed
             .filter(|&cpus| cpus > 0)
@@ -281,8 +298,7 @@ fn at_random(auxv: &[u8]) -> Option<u64> {
 
 /// pidfd_open(2) answers EINVAL (ENOENT since Linux 6.16) for a thread that is not its process's first.
 fn not_a_process(pid: Pid, error: std::io::Error) -> ProcessError {
-    let process = procfs::process::Process::new(pid.raw()).and_then(|process| process.status());
-    match process {
+    match ProcEntry::open(pid).and_then(|entry| entry.status(None)) {
         Ok(status) if status.tgid != pid.raw() => {
             ProcessError::IsThread { thread: pid, process: Pid::new(status.tgid) }
         }
@@ -293,9 +309,9 @@ fn not_a_process(pid: Pid, error: std::io::Error) -> ProcessError {
 
 /// Program and user of a process, for an error message: ` (gunicorn, user www-data)`.
 fn describe(pid: Pid) -> String {
-    let Ok(status) = procfs::process::Process::new(pid.raw()).and_then(|process| process.status()) else {
+    let Ok(status) = ProcEntry::open(pid).and_then(|entry| entry.status(None)) else {
         return String::new();
     };
-    let program = crate::text::visible(&status.name).into_owned();
+    let program = visible(&status.name);
     format!(" ({program}, user {})", super::permission::user_name(status.ruid))
 }

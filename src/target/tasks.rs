@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::entry::ProcEntry;
 use crate::sample::TaskTimes;
+use crate::text::from_bytes;
 use crate::units::{NamespaceTid, Tid};
 
 /// The threads of a process, by the ids that the process itself sees.
@@ -27,14 +28,13 @@ impl Tasks {
     /// # Errors
     /// When the process is gone, or its /proc directory cannot be read.
     pub fn of(process: &ProcEntry) -> procfs::ProcResult<Self> {
-        let process = process.procfs();
-        let is_same_namespace = process.status()?.nspid.is_none_or(|ids| ids.len() <= 1);
+        let is_same_namespace = process.status(None)?.nspid.is_none_or(|ids| ids.len() <= 1);
         let mut by_namespace_tid = HashMap::new();
-        for task in process.tasks()?.flatten() {
+        for task in process.procfs().tasks()?.flatten() {
             let namespace_tid = if is_same_namespace {
                 Some(task.tid)
             } else {
-                task.status().ok().and_then(|status| status.nspid?.last().copied())
+                process.status(Some(Tid::new(task.tid))).ok().and_then(|status| status.nspid?.last().copied())
             };
             if let Some(namespace_tid) = namespace_tid {
                 by_namespace_tid.insert(NamespaceTid::new(namespace_tid), Tid::new(task.tid));
@@ -65,9 +65,9 @@ impl Tasks {
 
 /// The kernel's name of a thread: at most 15 bytes, `comm` of proc_pid_comm(5).
 pub fn comm(process: &ProcEntry, tid: Tid) -> Option<String> {
-    let bytes = process.bytes(format!("task/{tid}/comm")).ok()?;
+    let bytes = process.bytes(format!("task/{tid}/comm"), LINE).ok()?;
     let name = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    Some(String::from_utf8_lossy(name).into_owned())
+    Some(from_bytes(name))
 }
 
 /// One thread, looked at again and again: two files are kept open for it.
@@ -224,7 +224,7 @@ pub fn tids(process: &ProcEntry) -> Vec<Tid> {
 
 /// What the scheduler has counted of a thread so far; `None` where it is gone, or the kernel does not count.
 pub fn times(process: &ProcEntry, tid: Tid) -> Option<TaskTimes> {
-    let line = process.bytes(format!("task/{tid}/schedstat")).ok()?;
+    let line = process.bytes(format!("task/{tid}/schedstat"), LINE).ok()?;
     parse_schedstat(std::str::from_utf8(&line).ok()?).map(|scheduled| scheduled.times)
 }
 

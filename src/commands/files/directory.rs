@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{IS_A_DIRECTORY, Owner, Rules, reason};
 use crate::target::permission::user_name;
-use crate::text::visible;
+use crate::text::shown;
 
 /// Symbolic links on the way to one directory at most: `MAXSYMLINKS` of Linux `include/linux/namei.h`.
 const MOST_LINKS: u32 = 40;
@@ -106,9 +106,9 @@ impl Directory {
                 return Err(anyhow!(
                     "on the way to it, {} is a symbolic link of user {} to {}, which is not followed\n\
                      give the path of the directory without it",
-                    visible(&part.to_string_lossy()),
+                    shown(&part),
                     user_name(entry.stat.st_uid),
-                    visible(&target.to_string_lossy())
+                    shown(&target)
                 ));
             }
             left.extend(parts(Path::new(&target)));
@@ -142,7 +142,7 @@ impl Directory {
             FileType::Socket => "a socket".to_owned(),
             FileType::Symlink => {
                 let target = entry.link().unwrap_or_default();
-                format!("a symbolic link to {}", visible(&target.to_string_lossy()))
+                format!("a symbolic link to {}", shown(&target))
             }
             _ => "something else".to_owned(),
         };

@@ -20,7 +20,7 @@ use head::Head;
 const LONGEST_NAME: usize = 250;
 
 /// Marks what kind of code a part of a stack is, on its way through inferno: the first of as many characters for
-/// private use.
+/// private use. Names have none: [`crate::text::visible`] shows them.
 const FIRST_MARK: u32 = 0xe000;
 
 /// Where the picture will be looked at.
@@ -78,9 +78,8 @@ fn options(stacks: StackOptions, place: Place) -> Options<'static> {
 
 /// The name with the mark of its kind behind it, which also keeps a number at its end from being taken for a count.
 fn marked(name: &str, kind: Kind) -> String {
-    let is_mark = |character: char| kind_of_mark(character).is_some();
     let mark = char::from_u32(FIRST_MARK + kind as u32).unwrap_or_default();
-    shorten(name, LONGEST_NAME).replace(is_mark, "\u{fffd}") + mark.encode_utf8(&mut [0; 4])
+    shorten(name, LONGEST_NAME) + mark.encode_utf8(&mut [0; 4])
 }
 
 fn kind_of_mark(character: char) -> Option<Kind> {

@@ -10,7 +10,7 @@ use super::tables::{Details, Markers, Names};
 use crate::recording::{Holder, Recording, StackIndex, ThreadIndex, ThreadRun, ThreadState};
 use crate::render::chart::thread_title;
 use crate::render::lanes::Slice;
-use crate::text::visible;
+use crate::text;
 
 const HELD: &str = "GIL held";
 const WAIT: &str = "GIL wait";
@@ -109,7 +109,7 @@ fn wait(recording: &Recording, holders: &[Slice<Holder>], time: &Range<u64>, nam
 /// The innermost call of a stack.
 fn function(recording: &Recording, stack: Option<StackIndex>) -> String {
     let frame = stack.and_then(|stack| recording.stacks.frames(stack)?.next());
-    frame.map_or_else(|| "<stack unknown>".to_owned(), |frame| visible(&frame.place()).into_owned())
+    frame.map_or_else(|| "<stack unknown>".to_owned(), |frame| text::name(&frame.place()).into_owned())
 }
 
 /// Successive slices that come to the same.

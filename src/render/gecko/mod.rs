@@ -22,7 +22,7 @@ use super::heading;
 use super::lanes::{Kept, Slice, offset};
 use crate::analysis::Analysed;
 use crate::recording::{Holder, Recording, StackIndex, ThreadIndex, ThreadRun, ThreadState};
-use crate::text::visible;
+use crate::text;
 use crate::units::{Tid, Timestamp};
 
 /// The version of the format that is written. Readers take older versions too.
@@ -212,7 +212,7 @@ impl<'a> Process<'a> {
             name,
             is_main_thread: false,
             process_type: "default",
-            process_name: visible(&self.recording.target.command_title()).into_owned(),
+            process_name: text::name(&self.recording.target.command_title()).into_owned(),
             process_startup_time: milliseconds(self.time.start),
             process_shutdown_time: milliseconds(self.time.end),
             register_time: milliseconds(life.start),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::recording::Recording;
 use crate::render::chart::Element;
-use crate::text::visible;
+use crate::text;
 
 /// A category and a subcategory of it, by their places.
 pub(super) type Category = (usize, usize);
@@ -221,7 +221,7 @@ impl Names {
 
     fn frame(&mut self, recording: &Recording, element: &Element<'_>, category: Category) -> usize {
         let (file, line) = match element {
-            Element::Frame(frame) => (Some(visible(&frame.file)), frame.line),
+            Element::Frame(frame) => (Some(text::name(&frame.file)), frame.line),
             _ => (None, None),
         };
         let function = self.function(&element.name(recording), file.as_deref());

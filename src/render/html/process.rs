@@ -5,7 +5,7 @@ use super::words::{Unit, is_alarming, of_figure};
 use crate::analysis::{Analysed, Causes, Estimate, GilAnalysis, HoldLength, Verdict, overhead_cpu};
 use crate::recording::{Ending, GilTrack, Recording};
 use crate::render::heading::{self, seconds};
-use crate::text::{shorten, visible};
+use crate::text::{name, shorten, visible};
 
 /// The longest sentence or command line, in characters: names in them are the target's.
 const LONGEST_SENTENCE: usize = 1000;
@@ -245,8 +245,8 @@ fn how(recording: &Recording) -> Vec<(&'static str, String)> {
     let mut how = vec![
         ("command", shorten(&visible(&target.command.join(" ")), LONGEST_SENTENCE)),
         ("pid", target.pid.to_string()),
-        ("host", visible(&target.host).into_owned()),
-        ("Python", format!("CPython {}{build}", visible(&target.python))),
+        ("host", name(&target.host).into_owned()),
+        ("Python", format!("CPython {}{build}", name(&target.python))),
         ("started", heading::start(recording)),
         ("duration", heading::duration(recording.length())),
         ("rate", format!("{} Hz", recording.rate_hz)),

@@ -16,7 +16,7 @@ use self::messages::{Function, Label, Line, Location, Profile, Sample, ValueType
 use super::heading;
 use crate::analysis::{Analysed, By, StackTimes, all_stack_times};
 use crate::recording::{Frame, Recording, StackIndex, ThreadIndex};
-use crate::text::visible;
+use crate::text;
 
 /// What a sample tells, each in nanoseconds.
 const KINDS: [(By, &str); 4] =
@@ -104,7 +104,7 @@ impl Builder {
     }
 
     fn frame(&mut self, frame: &Frame) -> u64 {
-        self.location(&visible(&frame.function), &visible(&frame.file), frame.line.unwrap_or(0).into())
+        self.location(&text::name(&frame.function), &text::name(&frame.file), frame.line.unwrap_or(0).into())
     }
 
     fn location(&mut self, name: &str, file: &str, line: i64) -> u64 {
@@ -125,7 +125,7 @@ impl Builder {
     fn labels(&mut self, recording: &Recording, thread: ThreadIndex) -> Vec<Label> {
         let known = recording.threads.get(thread.0 as usize);
         let name = known.map_or_else(|| "unknown thread".to_owned(), |thread| thread.label());
-        let thread = Label { key: self.text("thread"), str: self.text(&visible(&name)), num: 0 };
+        let thread = Label { key: self.text("thread"), str: self.text(&text::name(&name)), num: 0 };
         let pid = Label { key: self.text("pid"), str: 0, num: recording.target.pid.raw().into() };
         let tid = known.and_then(|thread| thread.tid);
         let tid = tid.map(|tid| Label { key: self.text("tid"), str: 0, num: tid.raw().into() });
