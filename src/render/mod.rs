@@ -9,6 +9,8 @@ pub mod flamegraph;
 pub mod folded;
 pub mod gecko;
 mod heading;
+#[cfg(test)]
+mod hostile;
 pub mod html;
 mod json;
 mod lanes;
