@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use anstyle::Style;
+use html5gum::{Token, Tokenizer};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -43,7 +44,7 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => any::<String>(),
         3 => prop::collection::vec(known.clone(), 1..4).prop_map(|parts| parts.concat()),
-        1 => (known, any::<char>()).prop_map(|(start, much)| start.to_owned() + &much.to_string().repeat(100_000)),
+        1 => (known, any::<char>()).prop_map(|(start, much)| start.to_owned() + &much.to_string().repeat(20_000)),
     ]
 }
 
@@ -93,7 +94,7 @@ const NAMES_IN_REPORT: usize = 60;
 const BYTES_ESCAPED: usize = 6;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn pictures_are_well_formed_and_have_no_element_of_a_name(
@@ -155,9 +156,13 @@ proptest! {
         let recording = recording(&texts, has_tid);
         let processes = [Analysed::of(&recording).unwrap()];
         let html = written(10 * MOST, |to| html::write(&processes, StackOptions::default(), to));
-        for element in ["<script>alert", "<img", "onload="] {
-            prop_assert!(!html.contains(element), "{}", element);
+        for token in Tokenizer::new(&html) {
+            if let Token::StartTag(tag) = token.unwrap() {
+                prop_assert!(**tag.name != b"img"[..]);
+                prop_assert!(tag.attributes.keys().all(|name| !name.starts_with(b"on")));
+            }
         }
+        prop_assert!(!html.contains("<script>alert"));
     }
 
     #[test]
