@@ -1,9 +1,10 @@
 //! gilspy over time: at 1000 Hz beside a process whose threads and functions come and go, its memory and its file
 //! descriptors stay what they are, and its ticks keep to the clock.
 //!
-//!     cargo test --test soak                                                             # half a minute
-//!     GILSPY_SOAK_SECONDS=3600 cargo test --test soak -- --nocapture                     # an hour
-//!     GILSPY_SOAK_GILSPY=target/release/gilspy GILSPY_SOAK_SECONDS=… cargo test …        # of another binary
+//!     cargo test --test soak                                               # half a minute
+//!     GILSPY_SOAK_SECONDS=3600 cargo test --test soak -- --nocapture       # an hour
+//!
+//! `GILSPY_TEST_BINARY=target/release/gilspy` tries that one instead of the one that was built for the test.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -56,9 +57,7 @@ fn seconds() -> u64 {
 
 /// Starts to record, and waits until that has begun.
 fn start(pid: &str, path: &std::path::Path) -> Child {
-    let program = std::env::var("GILSPY_SOAK_GILSPY");
-    let program = program.unwrap_or_else(|_| env!("CARGO_BIN_EXE_gilspy").to_owned());
-    let mut child = Command::new(program)
+    let mut child = Command::new(binary())
         .args(["record", "--max-overhead", "100", "-r", &RATE_HZ.to_string(), "-f", "recording", "-o"])
         .arg(path)
         .args(["-p", pid])

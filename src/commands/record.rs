@@ -191,7 +191,9 @@ fn record(roots: Roots, args: &RecordArgs, stop: &Stop, outputs: &mut Outputs) -
     };
     progress.finish();
     drop(finder);
-    let now = Moment { at: clock.now(), weight: clock.stride(), missed: clock.missed() };
+    let at = clock.now();
+    let missed = clock.missed_until(end.map_or(at, |end| end.min(at)));
+    let now = Moment { at, weight: clock.stride(), missed };
     for process in followed {
         let ending = match ending {
             // The others it is about have ended; this one is their child.

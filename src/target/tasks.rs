@@ -222,6 +222,12 @@ pub fn tids(process: &ProcEntry) -> Vec<Tid> {
     process.procfs().tasks().into_iter().flatten().flatten().map(|task| Tid::new(task.tid)).collect()
 }
 
+/// Whether a thread of a process has ended, is ending, or is none of it.
+pub fn is_ending(process: &ProcEntry, tid: Tid) -> bool {
+    let task = process.procfs().task_from_tid(tid.raw());
+    !task.and_then(|task| task.stat()).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+}
+
 /// What the scheduler has counted of a thread so far; `None` where it is gone, or the kernel does not count.
 pub fn times(process: &ProcEntry, tid: Tid) -> Option<TaskTimes> {
     let line = process.bytes(format!("task/{tid}/schedstat")).ok()?;
