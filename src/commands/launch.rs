@@ -10,7 +10,7 @@ use super::attach::Attached;
 use crate::cpython::locate::{Candidate, LocateError, Located};
 use crate::target::binaries::{Mappings, Places};
 use crate::target::children::Family;
-use crate::target::process::Process;
+use crate::target::process::{Process, ProcessError};
 use crate::units::Pid;
 
 /// How long to wait between two looks while the program is starting.
@@ -32,6 +32,8 @@ const CHILDREN: Duration = Duration::from_millis(20);
 pub(super) struct Launched {
     child: Child,
     name: String,
+    /// Why it could not be looked at.
+    refusal: Option<ProcessError>,
 }
 
 /// How a program that was started ended before an interpreter was seen in it.
@@ -52,7 +54,7 @@ impl Launched {
             std::io::ErrorKind::NotFound => anyhow!("cannot start {program}: there is no such program"),
             _ => anyhow!("cannot start {program}: {error}"),
         })?;
-        Ok(Launched { child, name: program.clone() })
+        Ok(Launched { child, name: program.clone(), refusal: None })
     }
 
     /// Its process.
@@ -75,6 +77,7 @@ impl Launched {
                 return Ok(Start::Attached(Box::new(Attached::new(process, located)?)));
             }
             if let Some(status) = self.child.try_wait().context("cannot wait for the program")? {
+                self.refusal = search.refusal;
                 return Ok(Start::Ended(status));
             }
             if with_children && Instant::now() >= next_family {
@@ -94,7 +97,10 @@ impl Launched {
     }
 
     /// The error for a program that ended as something else than Python.
-    pub(super) fn never_python(&self, status: ExitStatus) -> anyhow::Error {
+    pub(super) fn never_python(&mut self, status: ExitStatus) -> anyhow::Error {
+        if let Some(refusal) = self.refusal.take() {
+            return refusal.into();
+        }
         anyhow!(
             "{} ended ({status}) before a CPython interpreter was seen in it\n\
              without -s, gilspy looks at the program itself only, not at the processes that it starts",
@@ -115,6 +121,8 @@ pub(super) struct Search {
     places: Places,
     candidate: Option<Candidate>,
     mapped_at: Option<Instant>,
+    /// Why the last look was refused, if it was.
+    refusal: Option<ProcessError>,
 }
 
 impl Search {
@@ -139,7 +147,16 @@ impl Search {
     }
 
     fn remap(&mut self, process: &Process) -> Option<()> {
-        let mappings = Mappings::of(process).ok()?;
+        let mappings = match Mappings::of(process) {
+            Ok(mappings) => mappings,
+            Err(error) => {
+                if matches!(error, ProcessError::Denied { .. }) {
+                    self.refusal = Some(error);
+                }
+                return None;
+            }
+        };
+        self.refusal = None;
         self.mapped_at = Some(Instant::now());
         if mappings.places != self.places {
             self.places = mappings.places.clone();

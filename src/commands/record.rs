@@ -19,6 +19,7 @@ use crate::cli::{Format, RecordArgs};
 use crate::recording::{Ending, NotARecording, Recording, Session, Stream, read};
 use crate::render::summary_of_several;
 use crate::sampler::{Clock, Exceeded, Overhead, Wakeup};
+use crate::target::descriptors;
 use crate::target::process::Process;
 use crate::units::{Pid, Timestamp};
 
@@ -118,6 +119,7 @@ fn record(roots: Roots, args: &RecordArgs, stop: &Stop, outputs: &mut Outputs) -
     let is_over = |now: Timestamp| end.is_some_and(|end| now >= end);
 
     let mut next_refresh = Timestamp::START.after(REFRESH);
+    let mut has_said_few = false;
     let ending = loop {
         let Wakeup::Tick(at) = clock.wait(|now| stop.reason().is_some() || is_over(now)) else {
             break stop.reason().unwrap_or(Ending::Finished);
@@ -174,6 +176,13 @@ fn record(roots: Roots, args: &RecordArgs, stop: &Stop, outputs: &mut Outputs) -
             if finder.is_full() {
                 progress.say(&format!(
                     "gilspy: {MOST_FOLLOWED} processes are followed already; no more are until some of them end"
+                ));
+            }
+            if finder.lacks_descriptors() && !std::mem::replace(&mut has_said_few, true) {
+                progress.say(&format!(
+                    "gilspy: some processes are not followed: gilspy may have only {} files open\n  \
+                     Raise that limit: ulimit -n, LimitNOFILE= of a systemd unit, --ulimit nofile=… of docker run",
+                    descriptors::limit()
                 ));
             }
         }

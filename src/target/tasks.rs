@@ -2,13 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
+use super::descriptors;
 use super::entry::ProcEntry;
 use crate::sample::TaskTimes;
 use crate::units::{NamespaceTid, Tid};
@@ -135,7 +132,7 @@ impl Watch {
 
     /// A file that is kept open; `None` where descriptors become few: then it is opened at each look.
     fn keep(&self, name: &str) -> Option<File> {
-        self.open(name).filter(|file| (file.as_raw_fd() as u64) < most_kept())
+        self.open(name).filter(|file| descriptors::are_plenty(file))
     }
 
     /// Whether the thread may have run since the last look. One that was blocked and has not been scheduled
@@ -201,20 +198,6 @@ impl Watch {
         };
         std::str::from_utf8(&line[..length.ok()?]).ok()
     }
-}
-
-/// File descriptors that are left for other purposes than watching threads.
-const SPARE: u64 = 64;
-
-/// The number up to which descriptors are kept for watching threads. Asks the kernel for as many as it allows first.
-fn most_kept() -> u64 {
-    static MOST: OnceLock<u64> = OnceLock::new();
-    *MOST.get_or_init(|| {
-        let limit = getrlimit(Resource::Nofile);
-        let more = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        let current = setrlimit(Resource::Nofile, more).map_or(limit.current, |()| limit.maximum);
-        current.map_or(u64::MAX, |current| current.saturating_sub(SPARE))
-    })
 }
 
 /// The ids of the threads that a process has now; none if it is gone.
