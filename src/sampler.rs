@@ -257,7 +257,7 @@ impl<M: ReadMemory> Sampler<M> {
                 },
             };
             watched.stack = Some(stack).filter(|stack| *stack != StackIndex::UNKNOWN);
-            let known = &self.threads.all()[watched.thread.0 as usize];
+            let Some(known) = self.threads.get(watched.thread) else { continue };
             let layout = &self.located.layout;
             let header = || self.readers.get(&known.current_state()?)?.thread(layout);
             let interpreter = known.current_interpreter();

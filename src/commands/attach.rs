@@ -10,6 +10,7 @@ use crate::cpython::locate::{Candidate, LocateError, Located};
 use crate::recording::Target;
 use crate::sampler::Sampler;
 use crate::target::binaries::Mappings;
+use crate::target::descriptors;
 use crate::target::memory::ReadError;
 use crate::target::memory::live::LiveMemory;
 use crate::target::pause::Pauser;
@@ -104,7 +105,11 @@ pub(super) fn warn_of_hidden_threads(process: &Process) {
 /// Looks for the interpreter once.
 pub(super) fn find(process: &Process) -> Result<Located, Missing> {
     let mappings = Mappings::of(process).map_err(Missing::Process)?;
-    Candidate::new(mappings.parse(process)).locate(&process.memory()).map_err(Missing::Interpreter)
+    Candidate::new(mappings.parse(process)).locate(&process.memory()).map_err(|error| match error {
+        // Its program could not be opened.
+        LocateError::NotPython(_) if descriptors::are_used_up() => Missing::Process(process.too_many_files()),
+        error => Missing::Interpreter(error),
+    })
 }
 
 impl Missing {

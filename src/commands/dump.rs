@@ -88,8 +88,9 @@ fn look<M: ReadMemory>(
         gil.held_by.sort_by_key(|(_, looks)| std::cmp::Reverse(*looks));
         gil.waiting = looks.waiting(place);
         for (holder, _) in &mut gil.held_by {
-            let known = &sampler.threads().all()[holder.index.0 as usize];
-            (holder.tid, holder.name) = (known.tid, known.name.clone());
+            if let Some(known) = sampler.threads().get(holder.index) {
+                (holder.tid, holder.name) = (known.tid, known.name.clone());
+            }
             holder.since = looks.in_same_call(holder.index);
         }
     }
@@ -164,9 +165,9 @@ fn threads<M: ReadMemory>(
         most if is_there(most) => most,
         _ => known.current_interpreter(),
     };
-    let known: Vec<(ThreadIndex, KnownThread)> = (sampler.threads().all().iter().enumerate())
+    let known: Vec<(ThreadIndex, KnownThread)> = (sampler.threads().all())
         .filter(|(_, known)| known.is_alive && home(known) == interpreter)
-        .map(|(index, known)| (ThreadIndex(index as u32), known.clone()))
+        .map(|(index, known)| (index, known.clone()))
         .collect();
     let mut threads = Vec::new();
     for (index, known) in known {
@@ -199,10 +200,9 @@ fn threads<M: ReadMemory>(
                 _ => None,
             },
             since: usual.since,
-            waits_for: looks.waits_for(index).map(|holder| {
-                let holder = &sampler.threads().all()[holder.0 as usize];
-                (holder.name.clone(), holder.tid)
-            }),
+            waits_for: (looks.waits_for(index))
+                .and_then(|holder| sampler.threads().get(holder))
+                .map(|holder| (holder.name.clone(), holder.tid)),
             frames,
         });
     }

@@ -12,7 +12,8 @@ use super::attach::Attached;
 use super::launch::Search;
 use crate::cpython::locate::Located;
 use crate::target::children::{Family, parent_of};
-use crate::target::process::Process;
+use crate::target::descriptors;
+use crate::target::process::{Process, ProcessError};
 use crate::units::Pid;
 
 /// How often to look for new processes. A look costs a microsecond for each process of the machine; it takes no more than
@@ -54,6 +55,8 @@ struct State {
     /// Whether something was attached to since this was looked at.
     has_attached: AtomicBool,
     is_full: AtomicBool,
+    /// Whether a process could not be followed for want of file descriptors.
+    lacks_descriptors: AtomicBool,
 }
 
 impl Finder {
@@ -98,6 +101,11 @@ impl Finder {
     /// Whether there are more processes than can be followed; answered once.
     pub(super) fn is_full(&self) -> bool {
         self.state.is_full.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether there are processes that are not followed for want of file descriptors.
+    pub(super) fn lacks_descriptors(&self) -> bool {
+        self.state.lacks_descriptors.load(Ordering::Relaxed)
     }
 }
 
@@ -161,7 +169,7 @@ impl Searcher {
             self.state.is_full.store(true, Ordering::Relaxed);
             return;
         }
-        let Ok(process) = Process::open(pid) else { return };
+        let Some(process) = self.open(pid) else { return };
         if parent.is_some_and(|parent| parent_of(process.entry()) != Some(parent)) {
             return;
         }
@@ -170,6 +178,18 @@ impl Searcher {
             Stage::Looking { .. } => None,
         };
         self.watched.insert(pid, Watched { process, parent, number, stage });
+    }
+
+    /// Opens a process; `None` where it is gone, or a descriptor would be one of the last ones.
+    fn open(&self, pid: Pid) -> Option<Process> {
+        match Process::open(pid) {
+            Ok(process) if !descriptors::are_few(process.pidfd()) => Some(process),
+            Ok(_) | Err(ProcessError::TooManyFiles { .. }) => {
+                self.state.lacks_descriptors.store(true, Ordering::Relaxed);
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     /// Looks at all that are watched; answers whether there are more than can be followed.
@@ -225,9 +245,15 @@ impl Searcher {
 
     fn follow(&mut self, pid: Pid, located: Located) {
         let parent = self.recorded_above(pid);
-        let Some(watched) = self.watched.get_mut(&pid) else { return };
         // The recording has a hold of its own. While the first has not ended, both are of the same process.
-        let Ok(process) = Process::open(pid) else { return };
+        let Some(process) = self.open(pid) else {
+            if self.state.lacks_descriptors.load(Ordering::Relaxed) {
+                // It will be so again.
+                self.watched.remove(&pid);
+            }
+            return;
+        };
+        let Some(watched) = self.watched.get_mut(&pid) else { return };
         if !watched.process.is_alive() {
             return;
         }

@@ -6,9 +6,7 @@ use anyhow::Result;
 
 use super::attach::{Attached, pauser};
 use crate::cli::RecordArgs;
-use crate::recording::{
-    Counted, Ending, NewProcess, Recorder, Stream, TaskTimes, Thread, ThreadIndex, Throttling,
-};
+use crate::recording::{Counted, Ending, NewProcess, Recorder, Stream, TaskTimes, Thread, Throttling};
 use crate::sampler::{KnownThread, NativeThreads, Sampler, own_cpu};
 use crate::target::cgroup::CpuGroups;
 use crate::target::memory::live::LiveMemory;
@@ -172,6 +170,8 @@ impl Followed {
             native_threads: self.others.since_last_told(),
         };
         stream.append(self.number, self.recorder.take(self.sampler.stacks(), at, counted));
+        let threads = self.sampler.threads();
+        self.recorder.forget_threads(|index| threads.get(index).is_none());
     }
 
     /// Writes the rest; nothing is recorded beyond `latest`.
@@ -223,9 +223,9 @@ pub(super) fn take_over(recorder: &mut Recorder, sampler: &Sampler<impl ReadMemo
         recorder.set_interpreters(gil, known.interpreters.iter().map(|interpreter| interpreter.id));
     }
     let met_before = recorder.threads();
-    for (index, known) in sampler.threads().all().iter().enumerate() {
-        if known.is_alive || index >= met_before {
-            recorder.set_thread(ThreadIndex(index as u32), thread(known, at));
+    for (index, known) in sampler.threads().all() {
+        if known.is_alive || index.0 as usize >= met_before {
+            recorder.set_thread(index, thread(known, at));
         }
     }
 }
@@ -233,8 +233,8 @@ pub(super) fn take_over(recorder: &mut Recorder, sampler: &Sampler<impl ReadMemo
 /// Takes over the threads that turned up during a tick.
 pub(super) fn take_over_new(recorder: &mut Recorder, sampler: &Sampler<impl ReadMemory>, at: Timestamp) {
     let met_before = recorder.threads();
-    for (index, known) in sampler.threads().all().iter().enumerate().skip(met_before) {
-        recorder.set_thread(ThreadIndex(index as u32), thread(known, at));
+    for (index, known) in sampler.threads().since(met_before) {
+        recorder.set_thread(index, thread(known, at));
     }
 }
 

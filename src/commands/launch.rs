@@ -10,7 +10,7 @@ use super::attach::Attached;
 use crate::cpython::locate::{Candidate, LocateError, Located};
 use crate::target::binaries::{Mappings, Places};
 use crate::target::children::Family;
-use crate::target::process::Process;
+use crate::target::process::{Process, ProcessError};
 use crate::text::visible;
 use crate::units::Pid;
 
@@ -33,6 +33,8 @@ const CHILDREN: Duration = Duration::from_millis(20);
 pub(super) struct Launched {
     child: Child,
     name: String,
+    /// Why it could not be looked at.
+    refusal: Option<ProcessError>,
 }
 
 /// How a program that was started ended before an interpreter was seen in it.
@@ -54,7 +56,7 @@ impl Launched {
             std::io::ErrorKind::NotFound => anyhow!("cannot start {name}: there is no such program"),
             _ => anyhow!("cannot start {name}: {error}"),
         })?;
-        Ok(Launched { child, name })
+        Ok(Launched { child, name, refusal: None })
     }
 
     /// Its process.
@@ -77,6 +79,7 @@ impl Launched {
                 return Ok(Start::Attached(Box::new(Attached::new(process, located)?)));
             }
             if let Some(status) = self.child.try_wait().context("cannot wait for the program")? {
+                self.refusal = search.refusal;
                 return Ok(Start::Ended(status));
             }
             if with_children && Instant::now() >= next_family {
@@ -96,7 +99,10 @@ impl Launched {
     }
 
     /// The error for a program that ended as something else than Python.
-    pub(super) fn never_python(&self, status: ExitStatus) -> anyhow::Error {
+    pub(super) fn never_python(&mut self, status: ExitStatus) -> anyhow::Error {
+        if let Some(refusal) = self.refusal.take() {
+            return refusal.into();
+        }
         anyhow!(
             "{} ended ({status}) before a CPython interpreter was seen in it\n\
              without -s, gilspy looks at the program itself only, not at the processes that it starts",
@@ -117,6 +123,8 @@ pub(super) struct Search {
     places: Places,
     candidate: Option<Candidate>,
     mapped_at: Option<Instant>,
+    /// Why the last look was refused, if it was.
+    refusal: Option<ProcessError>,
 }
 
 impl Search {
@@ -141,7 +149,16 @@ impl Search {
     }
 
     fn remap(&mut self, process: &Process) -> Option<()> {
-        let mappings = Mappings::of(process).ok()?;
+        let mappings = match Mappings::of(process) {
+            Ok(mappings) => mappings,
+            Err(error) => {
+                if matches!(error, ProcessError::Denied { .. }) {
+                    self.refusal = Some(error);
+                }
+                return None;
+            }
+        };
+        self.refusal = None;
         self.mapped_at = Some(Instant::now());
         if mappings.places != self.places {
             self.places = mappings.places.clone();

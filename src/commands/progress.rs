@@ -60,7 +60,7 @@ impl Progress {
 }
 
 fn say_what(attached: &Attached) {
-    let (target, threads) = (&attached.target, attached.sampler.threads().all().len());
+    let (target, threads) = (&attached.target, attached.sampler.threads().met());
     let command = target.command_title();
     let plural = if threads == 1 { "" } else { "s" };
     let python = visible(&target.python);

@@ -20,6 +20,7 @@ use crate::cli::{Format, RecordArgs};
 use crate::recording::{Ending, NotARecording, Recording, Session, Stream, read};
 use crate::render::summary_of_several;
 use crate::sampler::{Clock, Exceeded, Overhead, Wakeup};
+use crate::target::descriptors;
 use crate::target::process::Process;
 use crate::text::shown;
 use crate::units::{Pid, Timestamp};
@@ -132,6 +133,7 @@ fn record(
     let is_over = |now: Timestamp| end.is_some_and(|end| now >= end);
 
     let mut next_refresh = Timestamp::START.after(REFRESH);
+    let mut has_said_few = false;
     let ending = loop {
         let Wakeup::Tick(at) = clock.wait(|now| stop.reason().is_some() || is_over(now)) else {
             break stop.reason().unwrap_or(Ending::Finished);
@@ -190,6 +192,13 @@ fn record(
                     "gilspy: {MOST_FOLLOWED} processes are followed already; no more are until some of them end"
                 ));
             }
+            if finder.lacks_descriptors() && !std::mem::replace(&mut has_said_few, true) {
+                progress.say(&format!(
+                    "gilspy: some processes are not followed: gilspy may have only {} files open\n  \
+                     Raise that limit: ulimit -n, LimitNOFILE= of a systemd unit, --ulimit nofile=… of docker run",
+                    descriptors::limit()
+                ));
+            }
         }
         let since_start = Duration::from_nanos(at.as_nanos());
         if were_drawing || wants_snapshot || has_attached {
@@ -205,7 +214,9 @@ fn record(
     };
     progress.finish();
     drop(finder);
-    let now = Moment { at: clock.now(), weight: clock.stride(), missed: clock.missed() };
+    let at = clock.now();
+    let missed = clock.missed_until(end.map_or(at, |end| end.min(at)));
+    let now = Moment { at, weight: clock.stride(), missed };
     for process in followed {
         let ending = match ending {
             // The others it is about have ended; this one is their child.

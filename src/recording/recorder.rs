@@ -1,5 +1,6 @@
 //! Puts a recording together, tick by tick, and hands it over part by part.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::part::{Counted, GilPart, MOST_GILS, MOST_THREADS, Part};
@@ -18,7 +19,10 @@ const LEAST_STARVATION: Duration = Duration::from_micros(100);
 pub struct Recorder {
     rate_hz: u32,
     gils: Vec<KnownGil>,
-    threads: Vec<KnownThread>,
+    /// Those that may be seen again, or have been since the last part was taken.
+    threads: BTreeMap<ThreadIndex, KnownThread>,
+    /// How many have been made known.
+    met: usize,
     ticks: Vec<Tick>,
     rate_changes: Vec<(Timestamp, u32)>,
     /// How many of the ticks are beyond doubt.
@@ -56,7 +60,8 @@ impl Recorder {
         Recorder {
             rate_hz,
             gils: Vec::new(),
-            threads: Vec::new(),
+            threads: BTreeMap::new(),
+            met: 0,
             ticks: Vec::new(),
             rate_changes: Vec::new(),
             confirmed: 0,
@@ -67,7 +72,7 @@ impl Recorder {
 
     /// How many threads have been made known.
     pub fn threads(&self) -> usize {
-        self.threads.len()
+        self.met
     }
 
     /// Takes over what is known now about the interpreters that share a GIL; GILs are numbered from 0.
@@ -86,7 +91,7 @@ impl Recorder {
     /// Takes over what is known now about a thread that is there; threads are numbered from 0 without gaps.
     /// What it did until now stays.
     pub fn set_thread(&mut self, index: ThreadIndex, thread: Thread) {
-        if let Some(known) = self.threads.get_mut(index.0 as usize) {
+        if let Some(known) = self.threads.get_mut(&index) {
             let thread = Thread { first_seen: known.thread.first_seen, ..thread };
             let same = |a: &Thread, b: &Thread| {
                 (a.interpreter, &a.interpreters, a.tid, a.namespace_tid, &a.name)
@@ -94,15 +99,22 @@ impl Recorder {
             };
             known.is_changed |= !same(&known.thread, &thread);
             known.thread = thread;
-        } else if self.threads.len() < MOST_THREADS {
-            self.threads.push(KnownThread {
+        } else if index.0 as usize == self.met && self.met < MOST_THREADS {
+            self.met += 1;
+            let known = KnownThread {
                 taken_last_seen: thread.last_seen,
                 thread,
                 track: ThreadTrack::default(),
                 had_gil: false,
                 is_changed: true,
-            });
+            };
+            self.threads.insert(index, known);
         }
+    }
+
+    /// Forgets threads that will not be seen again: to be called where a part has just been taken.
+    pub fn forget_threads(&mut self, will_not_be_seen: impl Fn(ThreadIndex) -> bool) {
+        self.threads.retain(|index, _| !will_not_be_seen(*index));
     }
 
     /// Confirms all ticks so far, save for the stacks that are in doubt: those are not known any more.
@@ -125,7 +137,7 @@ impl Recorder {
                 _ => run,
             });
         }
-        for known_thread in &mut self.threads {
+        for known_thread in self.threads.values_mut() {
             let runs = &mut known_thread.track.runs;
             runs.change_since(since, |run| ThreadRun { stack: known(run.stack), ..run });
         }
@@ -144,7 +156,7 @@ impl Recorder {
         for gil in &mut self.gils {
             gil.part.runs.truncate(end);
         }
-        for KnownThread { track, .. } in &mut self.threads {
+        for KnownThread { track, .. } in self.threads.values_mut() {
             track.runs.truncate(end);
             track.starvations.retain(|starvation| starvation.tick < end);
         }
@@ -160,7 +172,7 @@ impl Recorder {
             known.add(tick, sample);
         }
         for sample in threads {
-            if let Some(known) = self.threads.get_mut(sample.thread.0 as usize) {
+            if let Some(known) = self.threads.get_mut(&sample.thread) {
                 known.add(tick, sample);
             }
         }
@@ -178,15 +190,14 @@ impl Recorder {
         let mut part = Part {
             until,
             stacks: stacks.since(std::mem::replace(&mut self.stacks, size)),
-            gils: self.gils.iter_mut().map(|gil| gil.take(&ticks, self.threads.len())).collect(),
+            gils: self.gils.iter_mut().map(|gil| gil.take(&ticks, self.met)).collect(),
             ticks,
             rate_changes: std::mem::take(&mut self.rate_changes),
             counted,
             ..Part::default()
         };
         self.confirmed = 0;
-        for (place, known) in self.threads.iter_mut().enumerate() {
-            let index = ThreadIndex(place as u32);
+        for (&index, known) in &mut self.threads {
             let last_seen = known.thread.last_seen;
             if std::mem::take(&mut known.is_changed) {
                 part.threads.push((index, known.thread.clone()));
@@ -204,14 +215,14 @@ impl Recorder {
 
     /// What ticks saw since a part was last taken, as the only stretch of a recording that has just ended.
     pub fn stretch(&self) -> Stretch {
-        let tracks = self.threads.iter().enumerate();
+        let tracks = self.threads.iter();
         let part = Part {
             gils: self.gils.iter().map(|gil| gil.part.clone()).collect(),
             ticks: self.ticks.clone(),
-            tracks: tracks.map(|(place, known)| (ThreadIndex(place as u32), known.track.clone())).collect(),
+            tracks: tracks.map(|(index, known)| (*index, known.track.clone())).collect(),
             ..Part::default()
         };
-        stretch::only(part, self.rate_hz, Duration::ZERO, self.gils.len(), self.threads.len())
+        stretch::only(part, self.rate_hz, Duration::ZERO, self.gils.len(), self.met)
     }
 
     /// For how much of the last second or two the first GIL was held, from 0 to 1.

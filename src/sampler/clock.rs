@@ -24,6 +24,8 @@ pub struct Clock {
     start: Duration,
     period_ns: u64,
     next_period: u64,
+    /// The first period whose tick neither came nor was missed.
+    awaited: u64,
     /// Periods that make one tick.
     stride: u64,
     is_busy: bool,
@@ -49,6 +51,7 @@ impl Clock {
             start: monotonic(),
             period_ns: 1_000_000_000 / u64::from(rate_hz.max(1)),
             next_period: 0,
+            awaited: 0,
             stride: 1,
             is_busy: false,
             missed: 0,
@@ -83,13 +86,21 @@ impl Clock {
         self.missed
     }
 
+    /// The same where there is no tick any more until `end`: with those whose period is over by then.
+    pub fn missed_until(&self, end: Timestamp) -> u64 {
+        let over = (end.as_nanos() / self.period_ns).saturating_sub(self.awaited) / self.stride;
+        self.missed + over
+    }
+
     /// Sleeps until the next tick is due, or `should_stop` says so.
     pub fn wait(&mut self, should_stop: impl Fn(Timestamp) -> bool) -> Wakeup {
         loop {
             let deadline = self.next_deadline();
+            self.awaited = self.next_period - self.stride;
             if !self.sleep_until(deadline, &should_stop) {
                 return Wakeup::Stopped;
             }
+            self.awaited = self.next_period;
             let now = self.now();
             // Woken more than a period late: that tick is missed, not made up for.
             if now.as_nanos() - deadline <= self.period_ns * self.stride {
@@ -163,6 +174,20 @@ mod tests {
         assert_eq!(60 + clock.missed(), clock.next_period);
         assert!(clock.missed() >= 12, "{} missed in a pause of 14 periods", clock.missed());
         assert!(ticks.is_sorted());
+    }
+
+    #[test]
+    fn what_is_over_at_the_end_is_missed() {
+        let mut clock = Clock::start(1000);
+        let ticks = (0..20).filter(|_| matches!(clock.wait(|_| false), Wakeup::Tick(_))).count() as u64;
+        std::thread::sleep(Duration::from_millis(7));
+        let end = clock.now();
+        assert_eq!(ticks + clock.missed_until(end), end.as_nanos() / 1_000_000);
+        assert_eq!(clock.wait(|_| true), Wakeup::Stopped);
+        let end = clock.now();
+        // The tick of the period in which it is stopped may have been missed already.
+        let periods = end.as_nanos() / 1_000_000;
+        assert!((periods..=periods + 1).contains(&(ticks + clock.missed_until(end))));
     }
 
     #[test]

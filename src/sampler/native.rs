@@ -48,8 +48,8 @@ impl NativeThreads {
 
     /// Looks at them.
     pub fn look(&mut self, python: &Threads) {
-        let alive = python.all().iter().filter(|known| known.is_alive);
-        let python: HashSet<Tid> = alive.filter_map(|known| known.tid).collect();
+        let alive = python.all().filter(|(_, known)| known.is_alive);
+        let python: HashSet<Tid> = alive.filter_map(|(_, known)| known.tid).collect();
         // A thread may have been seen before it ran Python.
         self.seen.retain(|tid, _| !python.contains(tid));
         for tid in tasks::tids(&self.process).into_iter().filter(|tid| !python.contains(tid)) {

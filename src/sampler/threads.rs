@@ -107,7 +107,12 @@ impl KnownThread {
 #[derive(Debug)]
 pub struct Threads {
     process: ProcEntry,
-    known: Vec<KnownThread>,
+    /// Those that have not ended, or only since the last refresh but one.
+    known: BTreeMap<ThreadIndex, KnownThread>,
+    /// How many were met so far: the number of the next one.
+    met: usize,
+    /// Those that had ended by the last refresh.
+    ended: Vec<ThreadIndex>,
     by_thread_state: HashMap<Address, ThreadIndex>,
     /// The thread that has each descriptor, or had it last.
     by_descriptor: BTreeMap<u64, ThreadIndex>,
@@ -130,7 +135,9 @@ impl Threads {
         Threads {
             tasks: Tasks::of(&process).unwrap_or_default(),
             process,
-            known: Vec::new(),
+            known: BTreeMap::new(),
+            met: 0,
+            ended: Vec::new(),
             by_thread_state: HashMap::new(),
             by_descriptor: BTreeMap::new(),
             lingering: Vec::new(),
@@ -145,9 +152,26 @@ impl Threads {
         }
     }
 
-    /// All threads, also those that have ended; a [`ThreadIndex`] is a place in this list.
-    pub fn all(&self) -> &[KnownThread] {
-        &self.known
+    /// All threads with their numbers, in order, also those that have only just ended. Those that ended before are
+    /// forgotten: a process that makes ever new threads has millions of them in a day.
+    pub fn all(&self) -> impl Iterator<Item = (ThreadIndex, &KnownThread)> {
+        self.known.iter().map(|(index, known)| (*index, known))
+    }
+
+    /// The threads that were met after the first so many.
+    pub fn since(&self, met_before: usize) -> impl Iterator<Item = (ThreadIndex, &KnownThread)> {
+        let first = ThreadIndex(u32::try_from(met_before).unwrap_or(u32::MAX));
+        self.known.range(first..).map(|(index, known)| (*index, known))
+    }
+
+    /// One of them; `None` where it ended long ago.
+    pub fn get(&self, index: ThreadIndex) -> Option<&KnownThread> {
+        self.known.get(&index)
+    }
+
+    /// How many were met so far; they are numbered from 0.
+    pub fn met(&self) -> usize {
+        self.met
     }
 
     /// A number that grows whenever a thread has come or gone.
@@ -184,25 +208,36 @@ impl Threads {
         self.pthread_tid.learn(memory, &headers, || Tasks::of(&self.process).unwrap_or_default());
         keep_started(&mut headers);
         self.refreshes += 1;
-        let met_before = self.known.len();
+        self.forget_ended();
+        let met_before = self.met;
         for &header in &headers {
             self.meet(memory, header);
         }
         self.headers = headers;
         self.forget_unseen();
         self.end_first();
-        let has_new = self.known.len() > met_before;
+        let has_new = self.met > met_before;
         if has_new || self.named_at.is_none_or(|at| at.elapsed() > RENAMED) {
             self.name(memory, layout);
         }
         Ok(())
     }
 
+    /// Forgets the threads that had ended by the last refresh already: whoever looks at them after each has seen how they
+    /// ended.
+    fn forget_ended(&mut self) {
+        for index in std::mem::take(&mut self.ended) {
+            self.known.remove(&index);
+        }
+        let ended = |known: &KnownThread| !known.is_alive && known.states.is_empty();
+        self.ended.extend(self.known.iter().filter(|(_, known)| ended(known)).map(|(index, _)| *index));
+    }
+
     /// A process's first thread may end long before the process; its thread state stays, as does its entry in /proc.
     fn end_first(&mut self) {
         let pid = self.process.pid().raw();
         let is_first = |known: &&mut KnownThread| known.is_alive && known.tid == Some(Tid::new(pid));
-        if let Some(first) = self.known.iter_mut().find(is_first)
+        if let Some(first) = self.known.values_mut().find(is_first)
             && self.process.first_has_ended()
         {
             first.is_alive = false;
@@ -215,7 +250,7 @@ impl Threads {
         let (known, now, refreshes) = (&mut self.known, Instant::now(), self.refreshes);
         let lingering = &mut self.lingering;
         self.by_thread_state.retain(|address, index| {
-            let thread = &mut known[index.0 as usize];
+            let Some(thread) = known.get_mut(index) else { return false };
             let is_there =
                 thread.states.iter().any(|state| state.address == *address && state.seen_at == refreshes);
             if !is_there {
@@ -229,7 +264,7 @@ impl Threads {
         let mut ended = 0;
         let (process, changes) = (&self.process, &mut self.changes);
         self.lingering.retain(|&(index, since)| {
-            let thread = &mut known[index.0 as usize];
+            let Some(thread) = known.get_mut(&index) else { return false };
             if !thread.states.is_empty() || !thread.is_alive {
                 return false;
             }
@@ -240,7 +275,7 @@ impl Threads {
         });
         *changes += ended;
         if ended > 0 {
-            self.by_descriptor.retain(|_, index| known[index.0 as usize].is_alive);
+            self.by_descriptor.retain(|_, index| known.get(index).is_some_and(|thread| thread.is_alive));
         }
     }
 
@@ -269,10 +304,12 @@ impl Threads {
         if !self.interpreters.iter().any(|interpreter| interpreter.address == header.interpreter) {
             return None;
         }
-        let met_before = self.known.len();
+        let met_before = self.met;
         let index = self.meet(memory, header);
-        self.known[index.0 as usize].current = header.address;
-        if self.known.len() > met_before && self.named_at.is_none_or(|at| at.elapsed() > NAMES_AGE) {
+        if let Some(known) = self.known.get_mut(&index) {
+            known.current = header.address;
+        }
+        if self.met > met_before && self.named_at.is_none_or(|at| at.elapsed() > NAMES_AGE) {
             self.name(memory, layout);
         }
         Some(index)
@@ -288,7 +325,7 @@ impl Threads {
         layout: &Layout,
         index: ThreadIndex,
     ) -> Result<Option<Address>, ReadError> {
-        let Some(known) = self.known.get_mut(index.0 as usize) else { return Ok(None) };
+        let Some(known) = self.known.get_mut(&index) else { return Ok(None) };
         if known.states.len() > 1
             && let Some(current) =
                 threads::current_of(memory, layout, known.states.iter().map(|it| it.address))?
@@ -300,9 +337,9 @@ impl Threads {
 
     /// Notes in which interpreter a thread was seen.
     pub(super) fn count(&mut self, index: ThreadIndex, interpreter: i64) {
-        let known = &mut self.known[index.0 as usize].interpreters;
-        if known.len() > 1
-            && let Some((_, looks)) = known.iter_mut().find(|(id, _)| *id == interpreter)
+        if let Some(known) = self.known.get_mut(&index)
+            && known.interpreters.len() > 1
+            && let Some((_, looks)) = known.interpreters.iter_mut().find(|(id, _)| *id == interpreter)
         {
             *looks = looks.saturating_add(1);
         }
@@ -318,7 +355,7 @@ impl Threads {
             _ => self.add(&header, namespace_tid),
         };
         let refreshes = self.refreshes;
-        let thread = &mut self.known[index.0 as usize];
+        let Some(thread) = self.known.get_mut(&index) else { return index };
         if let Some(state) = thread.states.iter_mut().find(|state| state.address == header.address) {
             state.seen_at = refreshes;
         }
@@ -335,7 +372,7 @@ impl Threads {
     fn with_runner(&self, header: ThreadHeader) -> ThreadHeader {
         let Some(c_stack) = header.c_stack else { return header };
         let Some((&pthread, index)) = self.by_descriptor.range(c_stack.raw()..).next() else { return header };
-        let runner = &self.known[index.0 as usize];
+        let Some(runner) = self.known.get(index) else { return header };
         let is_own = (c_stack.raw()..=pthread).contains(&header.pthread);
         if is_own
             || pthread - c_stack.raw() > LARGEST_STACK
@@ -350,7 +387,7 @@ impl Threads {
     /// Thread states and descriptors are used again for other threads, which have other ids. A thread's id
     /// may come later than its thread state.
     fn is_same(&self, index: ThreadIndex, pthread: u64, namespace_tid: Option<NamespaceTid>) -> bool {
-        let known = &self.known[index.0 as usize];
+        let Some(known) = self.known.get(&index) else { return false };
         let same_tid = match (known.namespace_tid, namespace_tid) {
             (Some(known), Some(now)) => known == now,
             _ => true,
@@ -361,25 +398,31 @@ impl Threads {
     /// Takes over a thread state that is new, or is another thread's than before.
     fn add(&mut self, header: &ThreadHeader, namespace_tid: Option<NamespaceTid>) -> ThreadIndex {
         if let Some(before) = self.by_thread_state.remove(&header.address) {
-            self.known[before.0 as usize].remove_state(header.address);
+            if let Some(known) = self.known.get_mut(&before) {
+                known.remove_state(header.address);
+            }
             self.end_without_states(before);
         }
         let same = self.by_descriptor.get(&header.pthread).copied();
         let is_same = |index: ThreadIndex| {
-            let known = &self.known[index.0 as usize];
-            known.is_alive && known.namespace_tid.is_some() && known.namespace_tid == namespace_tid
+            self.known.get(&index).is_some_and(|known| {
+                known.is_alive && known.namespace_tid.is_some() && known.namespace_tid == namespace_tid
+            })
         };
         let index = match same {
             Some(index) if is_same(index) => index,
             _ => self.add_thread(header.pthread, same),
         };
         let interpreter = self.interpreters.iter().find(|known| known.address == header.interpreter);
-        self.known[index.0 as usize].add_state(OwnState {
+        let state = OwnState {
             address: header.address,
             interpreter: interpreter.map_or(0, |interpreter| interpreter.id),
             interpreter_address: header.interpreter,
             seen_at: self.refreshes,
-        });
+        };
+        if let Some(known) = self.known.get_mut(&index) {
+            known.add_state(state);
+        }
         self.by_thread_state.insert(header.address, index);
         index
     }
@@ -387,15 +430,17 @@ impl Threads {
     /// A new thread; whoever had its descriptor before has ended.
     fn add_thread(&mut self, pthread: u64, before: Option<ThreadIndex>) -> ThreadIndex {
         if let Some(before) = before {
-            for state in std::mem::take(&mut self.known[before.0 as usize].states) {
+            let states = self.known.get_mut(&before).map(|known| std::mem::take(&mut known.states));
+            for state in states.unwrap_or_default() {
                 self.by_thread_state.remove(&state.address);
             }
             self.end_without_states(before);
         }
-        let index = ThreadIndex(self.known.len() as u32);
+        let index = ThreadIndex(self.met as u32);
+        self.met += 1;
         self.changes += 1;
         self.by_descriptor.insert(pthread, index);
-        self.known.push(KnownThread {
+        let thread = KnownThread {
             states: SmallVec::new(),
             current: Address::NULL,
             interpreters: SmallVec::new(),
@@ -404,13 +449,16 @@ impl Threads {
             name: None,
             is_alive: true,
             pthread,
-        });
+        };
+        self.known.insert(index, thread);
         index
     }
 
     fn end_without_states(&mut self, index: ThreadIndex) {
-        let thread = &mut self.known[index.0 as usize];
-        if thread.is_alive && thread.states.is_empty() {
+        if let Some(thread) = self.known.get_mut(&index)
+            && thread.is_alive
+            && thread.states.is_empty()
+        {
             thread.is_alive = false;
             self.changes += 1;
         }
@@ -420,16 +468,16 @@ impl Threads {
     fn set_tid(&mut self, index: ThreadIndex, namespace_tid: NamespaceTid) {
         let mut tid = self.host_tid(namespace_tid);
         let mut comm = tid.and_then(|tid| tasks::comm(&self.process, tid));
-        if comm.is_none() && self.known.len() == 1 && tasks::tids(&self.process).len() == 1 {
+        if comm.is_none() && self.met == 1 && tasks::tids(&self.process).len() == 1 {
             // A child that C code forked: its thread state has the id of the thread that did.
             tid = Some(Tid::new(self.process.pid().raw()));
             comm = tid.and_then(|tid| tasks::comm(&self.process, tid));
         }
+        let Some(thread) = self.known.get_mut(&index) else { return };
         if tid.is_some() && comm.is_none() {
-            self.known[index.0 as usize].is_alive = false;
+            thread.is_alive = false;
             self.changes += 1;
         }
-        let thread = &mut self.known[index.0 as usize];
         (thread.namespace_tid, thread.tid) = (Some(namespace_tid), tid.filter(|_| comm.is_some()));
         thread.name = thread.name.take().or(comm);
     }
@@ -452,8 +500,8 @@ impl Threads {
                 self.names.entry(interpreter.address).or_insert_with(|| NameReader::new(interpreter.address));
             let Ok(names) = reader.read(memory, layout) else { continue };
             for index in self.by_thread_state.values() {
-                let thread = &mut self.known[index.0 as usize];
-                if thread.states.iter().any(|state| state.interpreter_address == interpreter.address)
+                if let Some(thread) = self.known.get_mut(index)
+                    && thread.states.iter().any(|state| state.interpreter_address == interpreter.address)
                     && let Some(name) = names.get(&thread.pthread)
                 {
                     thread.name = Some(name.clone());

@@ -59,10 +59,8 @@ impl Watches {
         if self.changes.replace(threads.changes()) == Some(threads.changes()) {
             return;
         }
-        let all = threads.all();
-        self.threads.retain(|watched| all[watched.thread.0 as usize].is_alive);
-        for (place, known) in all.iter().enumerate().filter(|(_, known)| known.is_alive) {
-            let thread = ThreadIndex(place as u32);
+        self.threads.retain(|watched| threads.get(watched.thread).is_some_and(|known| known.is_alive));
+        for (thread, known) in threads.all().filter(|(_, known)| known.is_alive) {
             if let Err(gap) = self.threads.binary_search_by_key(&thread, |watched| watched.thread) {
                 let watch = known.tid.map(|tid| Watch::new(process, tid));
                 let new = WatchedThread { thread, watch, stack: None, times: None, waited: None, held: None };

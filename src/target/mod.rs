@@ -3,6 +3,7 @@
 pub mod binaries;
 pub mod cgroup;
 pub mod children;
+pub mod descriptors;
 pub mod entry;
 pub mod memory;
 pub mod pause;

@@ -4,12 +4,15 @@
 //! where the Yama module is active, its `ptrace_scope` on top (Linux `Documentation/admin-guide/LSM/Yama.rst`).
 
 use std::fmt;
+use std::path::Path;
 
 use nix::unistd::{Uid, User};
 
 use super::entry::ProcEntry;
+use super::memory::live::LiveMemory;
+use super::memory::{ReadError, ReadMemory};
 use crate::text::visible;
-use crate::units::Pid;
+use crate::units::{Address, Pid};
 
 /// CAP_SYS_PTRACE's bit (capabilities(7), Linux `include/uapi/linux/capability.h`).
 const CAP_SYS_PTRACE: u64 = 19;
@@ -22,6 +25,10 @@ pub struct Permission {
     same_user: Option<bool>,
     has_capability: Option<bool>,
     ptrace_scope: Option<u8>,
+    /// The mount option of /proc, such as `hidepid=2`, if it hides processes.
+    hidden_by: Option<String>,
+    /// Whether gilspy may not even read its own memory through the kernel.
+    is_call_forbidden: bool,
 }
 
 impl Permission {
@@ -36,11 +43,27 @@ impl Permission {
             same_user: target.map(|status| status.ruid == uid.as_raw()),
             has_capability: own.map(|status| status.capeff >> CAP_SYS_PTRACE & 1 == 1),
             ptrace_scope: ptrace_scope(),
+            hidden_by: hidden_by(),
+            is_call_forbidden: is_call_forbidden(),
         }
     }
 
-    fn reason(&self) -> &'static str {
-        match (self.ptrace_scope, self.same_user, self.has_capability) {
+    /// The option of /proc that hides the process, if that is in the way.
+    fn hidden_by(&self) -> Option<&str> {
+        self.hidden_by.as_deref().filter(|_| self.same_user.is_none() && self.has_capability != Some(true))
+    }
+
+    fn reason(&self) -> String {
+        if self.is_call_forbidden {
+            return "Calling process_vm_readv(2) is forbidden to gilspy itself: by a seccomp filter, as of a container."
+                .to_owned();
+        }
+        if let Some(option) = self.hidden_by() {
+            return format!(
+                "/proc is mounted with {option}: it shows other users' processes only to who has CAP_SYS_PTRACE."
+            );
+        }
+        let reason = match (self.ptrace_scope, self.same_user, self.has_capability) {
             (Some(3), ..) => "ptrace_scope 3 forbids it to everybody until the next boot.",
             (_, _, Some(true)) => {
                 "A security module (AppArmor, SELinux), seccomp or a user namespace forbids it."
@@ -49,10 +72,15 @@ impl Permission {
             (_, Some(false), _) => "Reading another user's process needs CAP_SYS_PTRACE.",
             (Some(1), ..) => "ptrace_scope 1 allows it only to a parent, or with CAP_SYS_PTRACE.",
             _ => "The process has capabilities that you lack, or is not dumpable; that needs CAP_SYS_PTRACE.",
-        }
+        };
+        reason.to_owned()
     }
 
     fn advice(&self) -> &'static str {
+        if self.is_call_forbidden {
+            return "Docker's own filter allows it with: docker run --cap-add SYS_PTRACE … (on Linux before 4.8 only with\n\
+                    --security-opt seccomp=unconfined). In Kubernetes: seccompProfile: type: Unconfined.";
+        }
         match (self.ptrace_scope, self.has_capability, self.is_root) {
             (Some(3), ..) => {
                 "Set kernel.yama.ptrace_scope to less and boot, or start it with `gilspy record --`."
@@ -99,6 +127,22 @@ fn ptrace_scope() -> Option<u8> {
     std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok()?.trim().parse().ok()
 }
 
+/// The option `hidepid` of /proc (Linux `Documentation/filesystems/proc.rst`), unless it hides nothing.
+pub(super) fn hidden_by() -> Option<String> {
+    let mounts = procfs::process::Process::myself().and_then(|process| process.mountinfo()).ok()?;
+    let on_top = mounts.into_iter().rfind(|mount| mount.mount_point == Path::new("/proc"))?;
+    let hidden = on_top.super_options.get("hidepid")?.as_deref()?;
+    (!matches!(hidden, "0" | "off")).then(|| format!("hidepid={hidden}"))
+}
+
+/// Whether not even what everybody may read can be read: gilspy's own memory.
+fn is_call_forbidden() -> bool {
+    let Ok(pid) = i32::try_from(std::process::id()) else { return false };
+    let own = [0_u8; 1];
+    let address = Address::new(own.as_ptr() as u64);
+    LiveMemory::new(Pid::new(pid)).read(address, &mut [0]) == Err(ReadError::Denied)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +154,8 @@ mod tests {
             same_user: Some(same_user),
             has_capability: Some(has_capability),
             ptrace_scope,
+            hidden_by: None,
+            is_call_forbidden: false,
         }
         .to_string()
     }

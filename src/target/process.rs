@@ -2,13 +2,15 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::descriptors;
 use super::entry::ProcEntry;
 use super::memory::ReadMemory;
 use super::memory::live::LiveMemory;
-use super::permission::Permission;
+use super::permission::{self, Permission};
 use crate::text::{from_bytes, visible};
 use crate::units::{Address, NamespacePid, Pid};
 
@@ -74,6 +76,17 @@ pub enum ProcessError {
         /// What it would take.
         permission: Permission,
     },
+    /// gilspy may open no more files.
+    #[error(
+        "cannot look at pid {pid}: gilspy may have only {limit} files open\n\
+         Raise that limit: ulimit -n, LimitNOFILE= of a systemd unit, --ulimit nofile=… of docker run"
+    )]
+    TooManyFiles {
+        /// The process.
+        pid: Pid,
+        /// How many.
+        limit: u64,
+    },
     /// Any other answer of the kernel.
     #[error("cannot look at pid {pid}: {error}")]
     Other {
@@ -95,7 +108,7 @@ impl Process {
             Ok(pidfd) => pidfd,
             Err(error) => return Err(not_a_process(pid, error.into())),
         };
-        let entry = ProcEntry::open(pid).map_err(|_| ProcessError::NoSuchProcess(pid))?;
+        let entry = ProcEntry::open(pid).map_err(|error| not_in_proc(pid, pidfd.as_fd(), error))?;
         let mut process = Process { pid, pidfd, entry, program: None };
         // While it has not ended, no other process can have got its pid before its directory was opened.
         if !process.is_alive() {
@@ -245,6 +258,10 @@ impl Process {
     pub fn explain(&self, error: procfs::ProcError) -> ProcessError {
         match error {
             procfs::ProcError::PermissionDenied(_) => self.denied(),
+            error if is_too_many_files(&error) => self.too_many_files(),
+            procfs::ProcError::NotFound(_) if self.is_alive() && permission::hidden_by().is_some() => {
+                self.denied()
+            }
             procfs::ProcError::NotFound(_) => ProcessError::NoSuchProcess(self.pid),
             other if !self.is_alive() => {
                 drop(other);
@@ -254,13 +271,14 @@ impl Process {
         }
     }
 
+    /// The error to show where gilspy may open no more files.
+    pub fn too_many_files(&self) -> ProcessError {
+        too_many_files(self.pid)
+    }
+
     /// The error to show where the kernel refuses to show this process.
     pub fn denied(&self) -> ProcessError {
-        ProcessError::Denied {
-            pid: self.pid,
-            description: describe(self.pid),
-            permission: Permission::for_process(self.pid),
-        }
+        denied(self.pid)
     }
 
     /// Whether the kernel does not show what its threads wait in. Memory may be readable though this is not: only the process's
@@ -296,8 +314,38 @@ fn at_random(auxv: &[u8]) -> Option<u64> {
     words.chunks_exact(2).find(|pair| pair[0] == AT_RANDOM).map(|pair| pair[1])
 }
 
+fn denied(pid: Pid) -> ProcessError {
+    ProcessError::Denied { pid, description: describe(pid), permission: Permission::for_process(pid) }
+}
+
+fn too_many_files(pid: Pid) -> ProcessError {
+    ProcessError::TooManyFiles { pid, limit: descriptors::limit() }
+}
+
+fn is_too_many_files(error: &procfs::ProcError) -> bool {
+    let procfs::ProcError::Io(error, _) = error else { return false };
+    is_out_of_descriptors(error)
+}
+
+fn is_out_of_descriptors(error: &std::io::Error) -> bool {
+    [Errno::EMFILE, Errno::ENFILE].iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
+}
+
+/// The error for a process that there is, or was a moment ago, and that has no directory in /proc.
+fn not_in_proc(pid: Pid, pidfd: BorrowedFd<'_>, error: procfs::ProcError) -> ProcessError {
+    match error {
+        error if is_too_many_files(&error) => too_many_files(pid),
+        // A mount option hides it.
+        _ if has_not_ended(pidfd) => denied(pid),
+        _ => ProcessError::NoSuchProcess(pid),
+    }
+}
+
 /// pidfd_open(2) answers EINVAL (ENOENT since Linux 6.16) for a thread that is not its process's first.
 fn not_a_process(pid: Pid, error: std::io::Error) -> ProcessError {
+    if is_out_of_descriptors(&error) {
+        return too_many_files(pid);
+    }
     match ProcEntry::open(pid).and_then(|entry| entry.status(None)) {
         Ok(status) if status.tgid != pid.raw() => {
             ProcessError::IsThread { thread: pid, process: Pid::new(status.tgid) }
@@ -313,5 +361,5 @@ fn describe(pid: Pid) -> String {
         return String::new();
     };
     let program = visible(&status.name);
-    format!(" ({program}, user {})", super::permission::user_name(status.ruid))
+    format!(" ({program}, user {})", permission::user_name(status.ruid))
 }

@@ -2,13 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
+use super::descriptors;
 use super::entry::ProcEntry;
 use crate::sample::TaskTimes;
 use crate::text::from_bytes;
@@ -135,7 +132,7 @@ impl Watch {
 
     /// A file that is kept open; `None` where descriptors become few: then it is opened at each look.
     fn keep(&self, name: &str) -> Option<File> {
-        self.open(name).filter(|file| (file.as_raw_fd() as u64) < most_kept())
+        self.open(name).filter(|file| descriptors::are_plenty(file))
     }
 
     /// Whether the thread may have run since the last look. One that was blocked and has not been scheduled
@@ -203,23 +200,15 @@ impl Watch {
     }
 }
 
-/// File descriptors that are left for other purposes than watching threads.
-const SPARE: u64 = 64;
-
-/// The number up to which descriptors are kept for watching threads. Asks the kernel for as many as it allows first.
-fn most_kept() -> u64 {
-    static MOST: OnceLock<u64> = OnceLock::new();
-    *MOST.get_or_init(|| {
-        let limit = getrlimit(Resource::Nofile);
-        let more = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        let current = setrlimit(Resource::Nofile, more).map_or(limit.current, |()| limit.maximum);
-        current.map_or(u64::MAX, |current| current.saturating_sub(SPARE))
-    })
-}
-
 /// The ids of the threads that a process has now; none if it is gone.
 pub fn tids(process: &ProcEntry) -> Vec<Tid> {
     process.procfs().tasks().into_iter().flatten().flatten().map(|task| Tid::new(task.tid)).collect()
+}
+
+/// Whether a thread of a process has ended, is ending, or is none of it.
+pub fn is_ending(process: &ProcEntry, tid: Tid) -> bool {
+    let task = process.procfs().task_from_tid(tid.raw());
+    !task.and_then(|task| task.stat()).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }
 
 /// What the scheduler has counted of a thread so far; `None` where it is gone, or the kernel does not count.

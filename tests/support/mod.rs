@@ -4,6 +4,7 @@
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod browser;
+pub mod chaos;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -220,9 +221,15 @@ impl Drop for Fixture {
     }
 }
 
+/// The gilspy that is tested: the one that was built for this, or what `GILSPY_TEST_BINARY` names.
+pub fn binary() -> PathBuf {
+    let named = std::env::var_os("GILSPY_TEST_BINARY");
+    named.map_or_else(|| env!("CARGO_BIN_EXE_gilspy").into(), PathBuf::from)
+}
+
 /// The gilspy command with these arguments.
 pub fn gilspy<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gilspy"));
+    let mut command = Command::new(binary());
     command.args(arguments).stdin(Stdio::null());
     command
 }

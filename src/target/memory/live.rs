@@ -41,7 +41,8 @@ impl LiveMemory {
             Ok(bytes) => bytes,
             Err(Errno::EFAULT) => 0,
             Err(Errno::ESRCH) => return Err(ReadError::Gone),
-            Err(Errno::EPERM) => return Err(ReadError::Denied),
+            // The second where a seccomp filter forbids the call, as those of containers do.
+            Err(Errno::EPERM | Errno::ENOSYS) => return Err(ReadError::Denied),
             Err(other) => return Err(ReadError::Kernel(other)),
         };
         Ok(mark_arrived(segments, bytes))
