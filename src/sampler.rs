@@ -216,7 +216,7 @@ impl<M: ReadMemory> Sampler<M> {
         Ok(GilSample {
             holder,
             switch_number: look.reading.map(|reading| reading.switch_number),
-            switch_interval: look.reading.map(|reading| reading.switch_interval),
+            switch_interval: look.reading.and_then(|reading| reading.plausible_interval()),
         })
     }
 

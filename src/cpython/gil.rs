@@ -13,6 +13,9 @@ use crate::units::Address;
 /// How many bytes of the struct hold the fields that gilspy reads, in every version.
 pub const GIL_BYTES: usize = 40;
 
+/// The longest switch interval believed.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The fields of a GIL as one read brought them; perhaps torn, see [`GilReading::agrees_with`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GilReading {
@@ -77,10 +80,13 @@ impl GilReading {
 
     /// Whether these can be the fields of a live GIL.
     pub fn is_plausible(&self) -> bool {
-        let longest_interval = Duration::from_secs(24 * 60 * 60);
-        (0..=1).contains(&self.locked)
-            && !self.switch_interval.is_zero()
-            && self.switch_interval <= longest_interval
+        (0..=1).contains(&self.locked) && self.plausible_interval().is_some()
+    }
+
+    /// The switch interval, if it can be one.
+    pub fn plausible_interval(&self) -> Option<Duration> {
+        let is_plausible = |interval: &Duration| !interval.is_zero() && *interval <= LONGEST_INTERVAL;
+        Some(self.switch_interval).filter(is_plausible)
     }
 }
 

@@ -90,16 +90,29 @@ impl Candidate {
                 _ => not_python(),
             });
         };
-        let located = match DebugOffsets::read(memory, runtime)? {
-            Some(offsets) => from_debug_offsets(&offsets, runtime)?,
-            None => from_table(version(&self.info, memory).ok_or_else(not_python)?, runtime)?,
-        };
-        located.check(memory)?;
-        Ok(Located { is_musl: self.is_musl, ..located })
+        Located::at(memory, runtime, self.is_musl, || version(&self.info, memory).ok_or_else(not_python))
     }
 }
 
 impl Located {
+    /// The interpreter whose `_PyRuntime` is at this address; `version` is asked where that does not tell.
+    ///
+    /// # Errors
+    /// When there is none, or it is not one that gilspy can read.
+    pub fn at(
+        memory: &impl ReadMemory,
+        runtime: Address,
+        is_musl: bool,
+        version: impl FnOnce() -> Result<Version, LocateError>,
+    ) -> Result<Self, LocateError> {
+        let located = match DebugOffsets::read(memory, runtime)? {
+            Some(offsets) => from_debug_offsets(&offsets, runtime)?,
+            None => from_table(version()?, runtime)?,
+        };
+        located.check(memory)?;
+        Ok(Located { is_musl, ..located })
+    }
+
     /// Holds the layout against the live process: an interpreter with a thread of its own, and a GIL
     /// whose fields can be those of a GIL.
     fn check(&self, memory: &impl ReadMemory) -> Result<(), LocateError> {
