@@ -29,8 +29,11 @@ fn take_images() {
             eprintln!("no {}", stored.series);
             continue;
         };
-        let fixture =
-            Fixture::start(interpreter, "deep_threads.py", &["--threads", "4", "--depth", "9", "--seconds", "600"]);
+        let fixture = Fixture::start(
+            interpreter,
+            "deep_threads.py",
+            &["--threads", "4", "--depth", "9", "--seconds", "600"],
+        );
         let process = Process::open(Pid::new(fixture.child.id() as i32)).unwrap();
         let mappings = Mappings::of(&process).unwrap();
         let located = Candidate::new(mappings.parse(&process)).locate(&process.memory()).unwrap();
@@ -73,7 +76,8 @@ fn take_recordings() {
             let [low, high] = (8_u16 << number).to_le_bytes();
             let formats = [low, high, 0];
             let name = path.file_stem().unwrap();
-            std::fs::write(root.join("fuzz/corpus/recording").join(name), [&formats[..], &input].concat()).unwrap();
+            std::fs::write(root.join("fuzz/corpus/recording").join(name), [&formats[..], &input].concat())
+                .unwrap();
         }
     }
 }

@@ -11,8 +11,12 @@ use super::layout::{self, Layout};
 use super::threads::{Interpreter, ThreadList, interpreters};
 use super::version::Version;
 use crate::target::binaries::Binaries;
+use crate::target::memory::budget::{Budget, Budgeted};
 use crate::target::memory::{ReadError, ReadMemory};
 use crate::units::Address;
+
+/// What is read at most to hold a layout against a live process.
+pub const ATTACHING: Budget = Budget { reads: 1 << 17, bytes: 32 << 20 };
 
 /// An interpreter that was found and whose layout fits.
 #[derive(Debug, Clone)]
@@ -105,6 +109,7 @@ impl Located {
         is_musl: bool,
         version: impl FnOnce() -> Result<Version, LocateError>,
     ) -> Result<Self, LocateError> {
+        let memory = &Budgeted::new(memory, ATTACHING);
         let located = match DebugOffsets::read(memory, runtime)? {
             Some(offsets) => from_debug_offsets(&offsets, runtime)?,
             None => from_table(version()?, runtime)?,

@@ -134,7 +134,9 @@ impl Hostile {
 
     pub fn set(&self, address: u64, word: u64) {
         let mut pieces = self.0.pieces.borrow_mut();
-        let Some(place) = pieces.partition_point(|(start, _)| *start <= address).checked_sub(1) else { return };
+        let Some(place) = pieces.partition_point(|(start, _)| *start <= address).checked_sub(1) else {
+            return;
+        };
         let (start, bytes) = &mut pieces[place];
         if let Some(old) = bytes.get_mut((address - *start) as usize..).and_then(|bytes| bytes.get_mut(..8)) {
             old.copy_from_slice(&word.to_le_bytes());

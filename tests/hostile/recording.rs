@@ -72,8 +72,13 @@ pub fn render(file: Vec<u8>, formats: u16) {
     }
     let Ok(analysed) = recordings.iter().map(Analysed::of).collect::<Result<Vec<_>, _>>() else { return };
     let by = By::ALL[usize::from(formats >> 13) % By::ALL.len()];
-    let options =
-        StackOptions { by, merge_threads: has(1), merge_lines: has(2), full_filenames: has(1), reversed: has(2) };
+    let options = StackOptions {
+        by,
+        merge_threads: has(1),
+        merge_lines: has(2),
+        full_filenames: has(1),
+        reversed: has(2),
+    };
     let mut writer = sink();
     let mut written = Vec::new();
     for bit in (3..13).filter(|bit| has(*bit)) {
