@@ -20,3 +20,6 @@ pub const STACKS: Budget = Budget { reads: 1 << 20, bytes: 128 << 20 };
 
 /// Bytes of line tables that are searched at a tick: a table is read from its beginning on for each line.
 pub const LINE_TABLES: usize = 8 << 20;
+
+/// Bytes that any of these allocates at most, beside what there is already.
+pub const MEMORY: usize = 256 << 20;

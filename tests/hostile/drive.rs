@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use gilspy::analysis::Analysed;
-use gilspy::cpython::locate::{LocateError, Located};
+use gilspy::cpython::locate::{ATTACHING, LocateError, Located};
 use gilspy::cpython::names::thread_names;
 use gilspy::cpython::version::Version;
 use gilspy::recording::{
@@ -14,8 +14,9 @@ use gilspy::recording::{
 };
 use gilspy::render::report;
 use gilspy::sample::ThreadIndex;
-use gilspy::sampler::Sampler;
+use gilspy::sampler::{Sampler, bounds};
 use gilspy::target::entry::ProcEntry;
+use gilspy::target::memory::budget::Budgeted;
 use gilspy::units::{Address, Pid, Timestamp};
 
 use super::image::Image;
@@ -44,7 +45,7 @@ impl Start {
     }
 }
 
-fn own_process() -> ProcEntry {
+pub fn own_process() -> ProcEntry {
     static OWN: OnceLock<ProcEntry> = OnceLock::new();
     OWN.get_or_init(|| ProcEntry::open(Pid::new(std::process::id() as i32)).unwrap()).clone()
 }
@@ -58,7 +59,8 @@ pub fn drive(memory: &Hostile, start: &Start, script: &mut Script<'_>) {
         Start::Located(located) => located.clone(),
         Start::Runtime { runtime, version, is_musl } => {
             let version = || Ok::<_, LocateError>(version.clone());
-            match Located::at(memory, *runtime, *is_musl, version) {
+            let at = || Located::at(memory, *runtime, *is_musl, version);
+            match memory.within(ATTACHING, bounds::MEMORY, "attaching", at) {
                 Ok(located) => located,
                 Err(error) => {
                     error.to_string();
@@ -67,7 +69,10 @@ pub fn drive(memory: &Hostile, start: &Start, script: &mut Script<'_>) {
             }
         }
     };
-    let Ok(mut sampler) = Sampler::new(own_process(), memory.clone(), located.clone()) else { return };
+    let new = || Sampler::new(own_process(), memory.clone(), located.clone());
+    let Ok(mut sampler) = memory.within(bounds::REFRESH, bounds::MEMORY, "the first look", new) else {
+        return;
+    };
     let recorder = RefCell::new(Recorder::new(1000));
     let mut time = Timestamp::START;
     take_over(&mut recorder.borrow_mut(), &sampler, time);
@@ -75,29 +80,38 @@ pub fn drive(memory: &Hostile, start: &Start, script: &mut Script<'_>) {
         time = time.after(Duration::from_millis(1));
         match script.byte() % 16 {
             0..=3 => {
-                let Ok(gils) = sampler.tick_gils() else { continue };
+                let gils = memory.within(bounds::TICK, bounds::MEMORY, "a tick", || sampler.tick_gils());
+                let Ok(gils) = gils else { continue };
                 recorder.borrow_mut().add(time, 1, gils, &[]);
             }
             4..=9 => {
-                let Ok((gils, threads)) = sampler.tick_all() else { continue };
+                let seen = memory.within(bounds::TICK, bounds::MEMORY, "a tick", || sampler.tick_all());
+                let Ok((gils, threads)) = seen else { continue };
                 recorder.borrow_mut().add(time, 1, gils, threads);
             }
             10 => {
-                let _ = sampler.refresh();
+                let _ = memory.within(bounds::REFRESH, bounds::MEMORY, "a refresh", || sampler.refresh());
             }
             11 => {
-                let doubtful = sampler.confirm().unwrap_or_default();
+                let confirm = || sampler.confirm();
+                let doubtful = memory.within(bounds::CONFIRMATION, bounds::MEMORY, "a confirmation", confirm);
+                let doubtful = doubtful.unwrap_or_default();
                 recorder.borrow_mut().confirm(time, &doubtful);
             }
             12 => {
-                for thread in 0..sampler.threads().all().len().min(16) {
-                    let _ = sampler.stack(ThreadIndex(thread as u32));
-                }
+                let threads = sampler.threads().all().len() as u32;
+                let stacks = || {
+                    for thread in 0..threads {
+                        let _ = sampler.stack(ThreadIndex(thread));
+                    }
+                };
+                memory.within(bounds::STACKS, bounds::MEMORY, "all stacks", stacks);
             }
             13 => {
                 for gil in sampler.gils() {
                     for interpreter in &gil.interpreters {
-                        drop(thread_names(memory, &located.layout, interpreter.address));
+                        let memory = Budgeted::new(memory, bounds::REFRESH);
+                        drop(thread_names(&memory, &located.layout, interpreter.address));
                     }
                 }
             }

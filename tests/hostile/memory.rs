@@ -4,13 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use gilspy::target::memory::budget::Budget;
 use gilspy::target::memory::{ReadError, ReadMemory, Segment};
 
+use super::allocation;
 use super::image::{Image, own_threads};
 use super::script::Script;
 
 /// Where a maze lies.
 pub const MAZE: u64 = 0x10_0000;
+
+/// Bytes of a piece that changing memory makes up anew; the others are the same again.
+const NEW_AT_ONCE: usize = 16 << 10;
 
 /// Hostile memory; clones are the same memory.
 #[derive(Clone)]
@@ -37,12 +42,13 @@ pub struct Asked {
 }
 
 impl Asked {
-    pub fn since(self, before: Asked) -> Asked {
-        Asked {
-            batches: self.batches - before.batches,
-            segments: self.segments - before.segments,
-            bytes: self.bytes - before.bytes,
-        }
+    /// What was asked for since then is within a budget.
+    fn assert_within(self, before: Asked, budget: Budget, what: &str) {
+        let (reads, bytes) = (self.segments - before.segments, self.bytes - before.bytes);
+        assert!(
+            reads <= budget.reads && bytes <= budget.bytes,
+            "{what} read {bytes} bytes in {reads} pieces"
+        );
     }
 }
 
@@ -113,6 +119,14 @@ impl Hostile {
         self.0.asked.get()
     }
 
+    /// Does something that may read so much, and take so much memory.
+    pub fn within<T>(&self, budget: Budget, most_bytes: usize, what: &str, work: impl FnOnce() -> T) -> T {
+        let asked = self.asked();
+        let result = allocation::within(most_bytes, what, work);
+        self.asked().assert_within(asked, budget, what);
+        result
+    }
+
     /// The address of a word that there is.
     fn pick(&self, number: u64) -> u64 {
         let mut place = number % self.0.words.max(1);
@@ -132,15 +146,17 @@ impl Hostile {
         u64::from_le_bytes(bytes)
     }
 
-    pub fn set(&self, address: u64, word: u64) {
+    /// Changes a word; answers whether it is there.
+    pub fn set(&self, address: u64, word: u64) -> bool {
         let mut pieces = self.0.pieces.borrow_mut();
         let Some(place) = pieces.partition_point(|(start, _)| *start <= address).checked_sub(1) else {
-            return;
+            return false;
         };
         let (start, bytes) = &mut pieces[place];
-        if let Some(old) = bytes.get_mut((address - *start) as usize..).and_then(|bytes| bytes.get_mut(..8)) {
-            old.copy_from_slice(&word.to_le_bytes());
-        }
+        let old = bytes.get_mut((address - *start) as usize..).and_then(|bytes| bytes.get_mut(..8));
+        let Some(old) = old else { return false };
+        old.copy_from_slice(&word.to_le_bytes());
+        true
     }
 
     /// Changes a word, or more, as the script says.
@@ -149,7 +165,10 @@ impl Hostile {
         let place = self.pick(u64::from(script.short()) | u64::from(kind >> 4) << 16);
         let value = self.value(script, place);
         let restless = match kind & 15 {
-            0..=9 => return self.set(place, value),
+            0..=9 => {
+                self.set(place, value);
+                return;
+            }
             10 | 11 => Restless::Alternates(self.get(place), value),
             12 => Restless::Grows(value),
             13 => Restless::Stream,
@@ -261,8 +280,12 @@ impl ReadMemory for Hostile {
             asked.segments += 1;
             asked.bytes += segment.buffer.len();
             if self.0.is_changing {
-                for word in segment.buffer.chunks_mut(8) {
+                let (new, rest) = segment.buffer.split_at_mut(segment.buffer.len().min(NEW_AT_ONCE));
+                for word in new.chunks_mut(8) {
                     word.copy_from_slice(&self.next_of_stream().to_le_bytes()[..word.len()]);
+                }
+                for again in rest.chunks_mut(NEW_AT_ONCE) {
+                    again.copy_from_slice(&new[..again.len()]);
                 }
                 segment.arrived = true;
             } else {

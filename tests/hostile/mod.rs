@@ -3,6 +3,7 @@
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod allocation;
 pub mod drive;
 pub mod image;
 pub mod memory;
