@@ -1,4 +1,4 @@
-//! How much memory something takes, where the allocator counts: in the tests, not under libFuzzer, which limits it.
+//! How much memory something takes, where the allocator counts: in the tests, not under libFuzzer, which limits the whole.
 
 use std::sync::OnceLock;
 
