@@ -4,9 +4,11 @@
 //! that held it last time, read twice, and the GIL's state again. What changes rarely is looked for a few
 //! times a second: threads and their names by [`Sampler::refresh`], code objects by [`Sampler::confirm`].
 
+pub mod bounds;
 mod clock;
 mod native;
 mod overhead;
+mod readers;
 mod stacks;
 mod threads;
 mod watches;
@@ -19,40 +21,41 @@ pub use native::NativeThreads;
 pub use overhead::{Exceeded, Overhead, own_cpu};
 pub use threads::{KnownThread, Threads};
 
-use crate::cpython::frames::{Consistency, RawFrame, StackReader};
-use crate::cpython::gil::{GIL_BYTES, GilReading, GilState, gil_address, musl_waiters};
+use crate::cpython::frames::{Consistency, RawFrame};
+use crate::cpython::gil::{GIL_BYTES, GilReading, GilState, MAX_WAITERS, gil_address, musl_waiters};
 use crate::cpython::layout::GilLayout;
 use crate::cpython::locate::Located;
 use crate::cpython::threads::{Interpreter, ThreadHeader, read_thread};
 use crate::sample::{GilSample, Holder, StackIndex, StackTable, ThreadIndex, ThreadSample, ThreadState};
 use crate::target::entry::ProcEntry;
+use crate::target::memory::budget::Budgeted;
 use crate::target::memory::{ReadError, ReadMemory, Segment};
 use crate::units::Address;
+use readers::Readers;
 use stacks::Stacks;
 use watches::{Gils, Watches};
 
 /// How often one GIL is read in one tick before its state is `unknown`.
 const ATTEMPTS: usize = 8;
 
-type Readers = std::collections::HashMap<Address, StackReader, foldhash::fast::RandomState>;
-
 /// GILs that are looked at, those of interpreters that have ended included; later ones are `unknown`.
 const MAX_GILS: usize = 4096;
-
-/// Stack readers kept at most; beyond it they start anew.
-const MAX_READERS: usize = 4096;
 
 /// Looks at one process, tick by tick.
 pub struct Sampler<M> {
     process: ProcEntry,
-    memory: M,
+    memory: Budgeted<M>,
     located: Located,
     threads: Threads,
     gils: Vec<Gil>,
+    /// The GIL of each interpreter, by their numbers: the first one of its GILs.
+    gil_of: HashMap<i64, u16>,
     readers: Readers,
     stacks: Stacks,
     stack: Vec<RawFrame>,
     watches: Watches,
+    /// The thread with which a tick begins: the first one that the tick before read too much to look at.
+    begin_with: ThreadIndex,
     ticked_at: Option<Instant>,
     /// Where threads sleep that wait for a GIL, each with its place, in a program linked with musl.
     musl_waiters: Vec<(u16, Address)>,
@@ -107,14 +110,16 @@ impl<M: ReadMemory> Sampler<M> {
         let threads = Threads::new(process.clone());
         let mut sampler = Sampler {
             process,
-            memory,
+            memory: Budgeted::new(memory, bounds::REFRESH),
             located,
             threads,
             gils: Vec::new(),
+            gil_of: HashMap::new(),
             readers: Readers::default(),
             stacks: Stacks::default(),
             stack: Vec::new(),
             watches: Watches::default(),
+            begin_with: ThreadIndex(0),
             ticked_at: None,
             musl_waiters: Vec::new(),
             blocked: HashMap::new(),
@@ -151,6 +156,7 @@ impl<M: ReadMemory> Sampler<M> {
     /// # Errors
     /// When the process is gone or refuses.
     pub fn confirm(&mut self) -> Result<Vec<StackIndex>, ReadError> {
+        self.memory.allow(bounds::CONFIRMATION);
         self.stacks.confirm(&self.memory, &self.located.layout)
     }
 
@@ -159,6 +165,19 @@ impl<M: ReadMemory> Sampler<M> {
     /// # Errors
     /// When the process is gone or refuses.
     pub fn refresh(&mut self) -> Result<(), ReadError> {
+        self.memory.allow(bounds::REFRESH);
+        let refreshed = self.look_for_all();
+        // For the stacks that are asked for by themselves until something else is done.
+        self.memory.allow(bounds::STACKS);
+        self.stacks.begin_tick();
+        match refreshed {
+            // What is left over keeps what was known of it.
+            Err(ReadError::Exhausted) => Ok(()),
+            refreshed => refreshed,
+        }
+    }
+
+    fn look_for_all(&mut self) -> Result<(), ReadError> {
         let interpreters = self.located.interpreters(&self.memory)?;
         for gil in &mut self.gils {
             gil.interpreters.retain(|known| interpreters.contains(known));
@@ -172,9 +191,15 @@ impl<M: ReadMemory> Sampler<M> {
             );
             match gil {
                 Ok(gil) => self.add_interpreter(gil, interpreter),
-                Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+                Err(error) if error.is_final() => return Err(error),
                 // An interpreter that is just ending.
                 Err(_) => {}
+            }
+        }
+        self.gil_of.clear();
+        for (gil, place) in self.gils.iter().zip(0_u16..) {
+            for interpreter in &gil.interpreters {
+                self.gil_of.entry(interpreter.id).or_insert(place);
             }
         }
         self.threads.refresh(&self.memory, &self.located.layout, &interpreters)
@@ -202,13 +227,35 @@ impl<M: ReadMemory> Sampler<M> {
     /// # Errors
     /// When the process is gone or refuses.
     pub fn tick(&mut self, gil: usize) -> Result<GilSample, ReadError> {
+        self.begin_tick()?;
+        self.tick_gil(gil)
+    }
+
+    /// What follows may read and compute so much.
+    fn begin_tick(&mut self) -> Result<(), ReadError> {
+        if self.stacks.has_to_confirm() {
+            self.memory.allow(bounds::CONFIRMATION);
+            self.stacks.look_again(&self.memory, &self.located.layout)?;
+        }
+        self.memory.allow(bounds::TICK);
+        self.stacks.begin_tick();
+        Ok(())
+    }
+
+    fn tick_gil(&mut self, gil: usize) -> Result<GilSample, ReadError> {
         if !self.gils[gil].is_alive() {
             let holder = if self.located.free_threaded { Holder::Disabled } else { Holder::Nobody };
             return Ok(GilSample { holder, switch_number: None, switch_interval: None });
         }
-        let look = self.look(gil)?;
+        let look = match self.look(gil) {
+            Err(ReadError::Exhausted) => Look::UNKNOWN,
+            look => look?,
+        };
         let holder = match look.state {
-            GilState::Held(holder) => self.holder(holder, &look)?,
+            GilState::Held(holder) => match self.holder(holder, &look) {
+                Err(ReadError::Exhausted) => Holder::Unknown,
+                holder => holder?,
+            },
             GilState::Free => Holder::Nobody,
             GilState::Disabled => Holder::Disabled,
             GilState::Unknown => Holder::Unknown,
@@ -216,7 +263,7 @@ impl<M: ReadMemory> Sampler<M> {
         Ok(GilSample {
             holder,
             switch_number: look.reading.map(|reading| reading.switch_number),
-            switch_interval: look.reading.map(|reading| reading.switch_interval),
+            switch_interval: look.reading.and_then(|reading| reading.plausible_interval()),
         })
     }
 
@@ -225,12 +272,18 @@ impl<M: ReadMemory> Sampler<M> {
     /// # Errors
     /// When the process is gone or refuses.
     pub fn tick_gils(&mut self) -> Result<&[GilSample], ReadError> {
+        self.begin_tick()?;
+        self.look_at_gils()?;
+        Ok(&self.gil_samples)
+    }
+
+    fn look_at_gils(&mut self) -> Result<(), ReadError> {
         self.gil_samples.clear();
         for gil in 0..self.gils.len() {
-            let sample = self.tick(gil)?;
+            let sample = self.tick_gil(gil)?;
             self.gil_samples.push(sample);
         }
-        Ok(&self.gil_samples)
+        Ok(())
     }
 
     /// Looks at all GILs and all threads. A thread that has not run since the last time is not read again.
@@ -241,14 +294,16 @@ impl<M: ReadMemory> Sampler<M> {
         self.watches.update(&self.process, &self.threads);
         // What the kernel says comes first: a thread that runs in between has a stack that is newer.
         self.watches.look();
-        self.tick_gils()?;
+        self.begin_tick()?;
+        self.look_at_gils()?;
         self.look_for_musl_waiters();
         let now = Instant::now();
         let gap = now.saturating_duration_since(self.ticked_at.replace(now).unwrap_or(now));
         let mut watches = std::mem::take(&mut self.watches);
         self.thread_samples.clear();
         self.blocked.clear();
-        for watched in watches.iter_mut().filter(|watched| !watched.has_ended()) {
+        let mut left_over = None;
+        for watched in watches.iter_mut_from(self.begin_with).filter(|watched| !watched.has_ended()) {
             let stack = match watched.stack {
                 Some(stack) => stack,
                 None => match self.held_stack(watched.thread) {
@@ -256,13 +311,17 @@ impl<M: ReadMemory> Sampler<M> {
                     None => self.stack(watched.thread)?,
                 },
             };
+            if self.memory.is_exhausted() {
+                left_over.get_or_insert(watched.thread);
+            }
             watched.stack = Some(stack).filter(|stack| *stack != StackIndex::UNKNOWN);
             let Some(known) = self.threads.get(watched.thread) else { continue };
             let layout = &self.located.layout;
-            let header = || self.readers.get(&known.current_state()?)?.thread(layout);
+            let header = || self.readers.get(known.current_state()?)?.thread(layout);
             let interpreter = known.current_interpreter();
             let gils = Gils {
                 known: &self.gils,
+                by_interpreter: &self.gil_of,
                 samples: &self.gil_samples,
                 size: layout.gil.size,
                 musl_waiters: &self.musl_waiters,
@@ -281,6 +340,7 @@ impl<M: ReadMemory> Sampler<M> {
             self.thread_samples.push(ThreadSample { thread, state, stack, times });
         }
         self.watches = watches;
+        self.begin_with = left_over.unwrap_or(ThreadIndex(0));
         self.look_for_stops()?;
         Ok((&self.gil_samples, &self.thread_samples))
     }
@@ -308,8 +368,8 @@ impl<M: ReadMemory> Sampler<M> {
             return;
         }
         for (place, gil) in self.gils.iter().enumerate() {
-            let mut found = Vec::new();
-            musl_waiters(&self.memory, &self.located.layout.gil, gil.address, &mut found);
+            let most = MAX_WAITERS.saturating_sub(self.musl_waiters.len());
+            let found = musl_waiters(&self.memory, &self.located.layout.gil, gil.address, most);
             self.musl_waiters.extend(found.into_iter().map(|waiter| (place as u16, waiter)));
         }
     }
@@ -325,16 +385,26 @@ impl<M: ReadMemory> Sampler<M> {
     }
 
     /// The stack of a thread, whatever it does; [`StackIndex::UNKNOWN`] where it ended or never stood still
-    /// for long enough.
+    /// for long enough, and where there was too much to read already.
     ///
     /// # Errors
     /// When the process is gone or refuses.
     pub fn stack(&mut self, thread: ThreadIndex) -> Result<StackIndex, ReadError> {
+        if self.memory.is_exhausted() {
+            return Ok(StackIndex::UNKNOWN);
+        }
+        match self.read_stack(thread) {
+            Err(ReadError::Exhausted) => Ok(StackIndex::UNKNOWN),
+            stack => stack,
+        }
+    }
+
+    fn read_stack(&mut self, thread: ThreadIndex) -> Result<StackIndex, ReadError> {
         let layout = &self.located.layout;
         let Some(thread_state) = self.threads.current_state(&self.memory, layout, thread)? else {
             return Ok(StackIndex::UNKNOWN);
         };
-        let reader = reader(&mut self.readers, &self.threads, thread_state);
+        let reader = self.readers.of(thread_state, self.threads.tid_offset());
         match reader.read(&self.memory, layout)? {
             Consistency::None => Ok(StackIndex::UNKNOWN),
             Consistency::Outer | Consistency::Whole => {
@@ -355,8 +425,11 @@ impl<M: ReadMemory> Sampler<M> {
         let stack = match look.stack {
             Consistency::None => StackIndex::UNKNOWN,
             Consistency::Outer | Consistency::Whole => {
-                let reader = reader(&mut self.readers, &self.threads, holder);
-                self.stacks.name(&self.memory, layout, &self.stack, reader)?
+                let reader = self.readers.of(holder, self.threads.tid_offset());
+                match self.stacks.name(&self.memory, layout, &self.stack, reader) {
+                    Err(ReadError::Exhausted) => StackIndex::UNKNOWN,
+                    stack => stack?,
+                }
             }
         };
         Ok(Holder::Thread { thread, stack })
@@ -392,7 +465,7 @@ impl<M: ReadMemory> Sampler<M> {
     /// Keeps a stack before its reader is used again.
     fn keep_stack(&mut self, holder: Address, consistency: Consistency) {
         self.stack.clear();
-        if let Some(reader) = self.readers.get(&holder).filter(|_| consistency != Consistency::None) {
+        if let Some(reader) = self.readers.get(holder).filter(|_| consistency != Consistency::None) {
             self.stack.extend_from_slice(reader.stack());
         }
     }
@@ -407,7 +480,7 @@ impl<M: ReadMemory> Sampler<M> {
     }
 
     fn look_with_stack(&mut self, gil: usize, holder: Address) -> Result<Look, ReadError> {
-        let reader = reader(&mut self.readers, &self.threads, holder);
+        let reader = self.readers.of(holder, self.threads.tid_offset());
         let (mut before, mut after) = ([0; GIL_BYTES], [0; GIL_BYTES]);
         let address = self.gils[gil].address;
         let layout = &self.located.layout;
@@ -431,15 +504,6 @@ impl<M: ReadMemory> Sampler<M> {
         }
         Ok(look)
     }
-}
-
-/// The reader of a thread's stack, which remembers where that was the last time.
-fn reader<'a>(readers: &'a mut Readers, threads: &Threads, thread_state: Address) -> &'a mut StackReader {
-    if readers.len() > MAX_READERS {
-        readers.clear();
-    }
-    let new_reader = || StackReader::new(thread_state).with_tid_at(threads.tid_offset());
-    readers.entry(thread_state).or_insert_with(new_reader)
 }
 
 /// What two readings of a GIL say together: its state where they agree, else `unknown`.

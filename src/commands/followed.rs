@@ -144,7 +144,7 @@ impl Followed {
             ReadError::Denied | ReadError::Kernel(_) => Some(Ending::TargetUnreadable),
             ReadError::Unmapped(_) if process.has_no_memory() => Some(Ending::TargetExited),
             ReadError::Unmapped(_) if process.has_executed() => Some(Ending::TargetExecuted),
-            ReadError::Unmapped(_) => None,
+            ReadError::Unmapped(_) | ReadError::Exhausted => None,
         }
     }
 

@@ -61,7 +61,7 @@ pub(super) fn read_dicts(
 }
 
 /// The entries of a `PyDictKeysObject`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Keys {
     /// Where the pointer to the first entry's value is, of a dict that is not split.
     first_value: Address,

@@ -13,6 +13,9 @@ use crate::units::Address;
 /// How many bytes of the struct hold the fields that gilspy reads, in every version.
 pub const GIL_BYTES: usize = 40;
 
+/// The longest switch interval believed.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The fields of a GIL as one read brought them; perhaps torn, see [`GilReading::agrees_with`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GilReading {
@@ -77,10 +80,13 @@ impl GilReading {
 
     /// Whether these can be the fields of a live GIL.
     pub fn is_plausible(&self) -> bool {
-        let longest_interval = Duration::from_secs(24 * 60 * 60);
-        (0..=1).contains(&self.locked)
-            && !self.switch_interval.is_zero()
-            && self.switch_interval <= longest_interval
+        (0..=1).contains(&self.locked) && self.plausible_interval().is_some()
+    }
+
+    /// The switch interval, if it can be one.
+    pub fn plausible_interval(&self) -> Option<Duration> {
+        let is_plausible = |interval: &Duration| !interval.is_zero() && *interval <= LONGEST_INTERVAL;
+        Some(self.switch_interval).filter(is_plausible)
     }
 }
 
@@ -114,25 +120,27 @@ pub fn read_gil(
     Ok(GilReading::decode(&bytes, layout))
 }
 
-/// More threads than can usefully wait; a longer list is damaged or a trap.
-const MAX_WAITERS: usize = 4096;
+/// More threads than can usefully wait, for all GILs together; a longer list is damaged or a trap.
+pub const MAX_WAITERS: usize = 4096;
 
 /// Where the threads sleep that wait for a GIL of a program linked with musl. With glibc that is inside of the GIL; in
 /// musl each waiter has a futex on its own stack, and the condition variable has a list of them (musl 1.2
 /// `src/thread/pthread_cond_timedwait.c`: `struct waiter`, whose `barrier` is slept on, and `_c_head`).
 ///
-/// The list changes while it is read: a walk that fails is broken off, and what it found until then stays.
-pub fn musl_waiters(memory: &impl ReadMemory, layout: &GilLayout, gil: Address, found: &mut Vec<Address>) {
+/// The list changes while it is read: a walk that fails is broken off, and what it found until then stays. At most `most`
+/// are found.
+pub fn musl_waiters(memory: &impl ReadMemory, layout: &GilLayout, gil: Address, most: usize) -> Vec<Address> {
+    let mut found = Vec::new();
     // `cond`, and after it and `mutex` `switch_cond` (48, 40 and 48 bytes, `include/alltypes.h.in`).
     for cond in [gil + layout.switch_number + 8, gil + layout.switch_number + 8 + 48 + 40] {
         let Ok(mut waiter) = memory.read_pointer(cond + 8) else { continue };
-        let most = found.len() + MAX_WAITERS;
         while !waiter.is_null() && found.len() < most {
             found.push(waiter + 20);
             let Ok(next) = memory.read_pointer(waiter + 8) else { break };
             waiter = next;
         }
     }
+    found
 }
 
 #[cfg(test)]
@@ -185,8 +193,8 @@ mod tests {
 
     fn waiters(words: &[(u64, u64)]) -> Vec<u64> {
         let layout = layout::table(&Version::from_hex(0x030c_01f0)).unwrap();
-        let mut found = Vec::new();
-        musl_waiters(&Words(words.iter().copied().collect()), &layout.gil, Address::new(0x1000), &mut found);
+        let memory = Words(words.iter().copied().collect());
+        let found = musl_waiters(&memory, &layout.gil, Address::new(0x1000), MAX_WAITERS);
         found.into_iter().map(Address::raw).collect()
     }
 

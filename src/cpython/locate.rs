@@ -11,9 +11,13 @@ use super::layout::{self, Layout};
 use super::threads::{Interpreter, ThreadList, interpreters};
 use super::version::Version;
 use crate::target::binaries::Binaries;
+use crate::target::memory::budget::{Budget, Budgeted};
 use crate::target::memory::{ReadError, ReadMemory};
 use crate::text::shown;
 use crate::units::Address;
+
+/// What is read at most to hold a layout against a live process.
+pub const ATTACHING: Budget = Budget { reads: 1 << 17, bytes: 32 << 20 };
 
 /// An interpreter that was found and whose layout fits.
 #[derive(Debug, Clone)]
@@ -102,16 +106,30 @@ impl Candidate {
                 _ => not_python(),
             });
         };
-        let located = match DebugOffsets::read(memory, runtime)? {
-            Some(offsets) => from_debug_offsets(&offsets, runtime)?,
-            None => from_table(version(&self.info, memory).ok_or_else(not_python)?, runtime)?,
-        };
-        located.check(memory)?;
-        Ok(Located { is_musl: self.is_musl, ..located })
+        Located::at(memory, runtime, self.is_musl, || version(&self.info, memory).ok_or_else(not_python))
     }
 }
 
 impl Located {
+    /// The interpreter whose `_PyRuntime` is at this address; `version` is asked where that does not tell.
+    ///
+    /// # Errors
+    /// When there is none, or it is not one that gilspy can read.
+    pub fn at(
+        memory: &impl ReadMemory,
+        runtime: Address,
+        is_musl: bool,
+        version: impl FnOnce() -> Result<Version, LocateError>,
+    ) -> Result<Self, LocateError> {
+        let memory = &Budgeted::new(memory, ATTACHING);
+        let located = match DebugOffsets::read(memory, runtime)? {
+            Some(offsets) => from_debug_offsets(&offsets, runtime)?,
+            None => from_table(version()?, runtime)?,
+        };
+        located.check(memory)?;
+        Ok(Located { is_musl, ..located })
+    }
+
     /// Holds the layout against the live process: an interpreter with a thread of its own, and a GIL
     /// whose fields can be those of a GIL.
     fn check(&self, memory: &impl ReadMemory) -> Result<(), LocateError> {

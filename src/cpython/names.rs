@@ -6,6 +6,9 @@
 //! again; what has changed is tried once more, and left out if it never stands still.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
 
 use super::batch::Pieces;
 use super::decode::{u32_at, u64_at};
@@ -44,8 +47,8 @@ pub struct NameReader {
     module: KnownKey,
     active: KnownKey,
     name: KnownKey,
-    /// `sys.modules` as it was when it was searched for `threading` in vain.
-    searched: Option<Keys>,
+    /// A hash of `sys.modules` as it was when it was searched for `threading` in vain.
+    searched: Option<u64>,
 }
 
 impl NameReader {
@@ -92,11 +95,12 @@ impl NameReader {
             return Ok(None);
         }
         let (dict, keys) = read_dict(memory, layout, modules)?;
-        if self.searched.as_ref() == Some(&keys) {
+        let hash = FixedState::default().hash_one(&keys);
+        if self.searched == Some(hash) {
             return Ok(None);
         }
         let Some(module) = read_item(memory, layout, (&dict, &keys), &mut self.module)? else {
-            self.searched = Some(keys);
+            self.searched = Some(hash);
             return Ok(None);
         };
         let attributes = memory.read_pointer(module + layout.objects.module_dict)?;

@@ -11,8 +11,8 @@ use crate::units::{Address, NamespaceTid};
 /// More interpreters than a process can usefully have; a longer list is damaged or a trap.
 const MAX_INTERPRETERS: usize = 1024;
 
-/// More thread states than a process can usefully have; a longer list is damaged or a trap.
-const MAX_THREADS: usize = 65_536;
+/// More thread states than a process can usefully have, in all of its interpreters; a longer list is damaged or a trap.
+pub const MAX_THREADS: usize = 32_768;
 
 /// The longest thread state header read, in bytes.
 const MAX_HEADER: usize = 512;
@@ -122,7 +122,7 @@ impl ThreadList {
         found: &mut Vec<ThreadHeader>,
     ) -> Result<(), ReadError> {
         let before = found.len();
-        if !self.read_unchanged(memory, layout, found)? {
+        if before + self.addresses.len() > MAX_THREADS || !self.read_unchanged(memory, layout, found)? {
             found.truncate(before);
             self.walk(memory, layout, found)?;
             self.addresses.clear();
@@ -169,16 +169,13 @@ impl ThreadList {
         found: &mut Vec<ThreadHeader>,
     ) -> Result<(), ReadError> {
         let mut next = memory.read_pointer(self.interpreter + layout.interpreter.threads_head)?;
-        for _ in 0..MAX_THREADS {
-            if next.is_null() {
-                break;
-            }
+        while found.len() < MAX_THREADS && !next.is_null() {
             match read_thread(memory, layout, next) {
                 Ok(Some(header)) if header.interpreter == self.interpreter => {
                     next = header.next;
                     found.push(header);
                 }
-                Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+                Err(error) if error.is_final() => return Err(error),
                 _ => break,
             }
         }
@@ -218,7 +215,7 @@ pub fn current_of(
     for address in states {
         let header = match read_thread(memory, layout, address) {
             Ok(Some(header)) => header,
-            Err(error @ (ReadError::Gone | ReadError::Denied)) => return Err(error),
+            Err(error) if error.is_final() => return Err(error),
             _ => continue,
         };
         match header.is_current {
@@ -315,6 +312,9 @@ const USUAL_OFFSETS: [u64; 2] = [720, 208];
 /// How much of a descriptor is searched, in bytes.
 const DESCRIPTOR: usize = 2048;
 
+/// Descriptors that are searched at most: of more threads these decide.
+const MAX_DESCRIPTORS: usize = 1024;
+
 impl PthreadTid {
     /// Finds the offset at which every thread's descriptor holds an id of the process, each another one.
     pub fn learn(
@@ -333,6 +333,7 @@ impl PthreadTid {
         let mut descriptors: Vec<u64> = threads.iter().map(|thread| thread.pthread).collect();
         descriptors.sort_unstable();
         descriptors.dedup();
+        descriptors.truncate(MAX_DESCRIPTORS);
         for pthread in descriptors {
             let mut descriptor = [0; DESCRIPTOR];
             // A thread that just ended has no descriptor any more; the others decide.

@@ -269,8 +269,13 @@ impl Building {
     fn add_threads(&mut self, part: &Part) -> Result<(), Wrong> {
         let threads = &mut self.recording.threads;
         for (number, thread) in &part.threads {
-            self.names += thread.name.as_ref().map_or(0, String::len);
-            self.names += thread.interpreters.len() * size_of::<i64>();
+            let bytes = |thread: &Thread| {
+                let name = thread.name.as_ref().map_or(0, String::len);
+                name + thread.interpreters.len() * size_of::<i64>()
+            };
+            // What is replaced is kept no longer.
+            self.names -= threads.get(number.0 as usize).map_or(0, bytes);
+            self.names += bytes(thread);
             if self.names > MOST_NAMES {
                 return Err("the names of its threads are too long");
             }

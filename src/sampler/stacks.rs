@@ -1,6 +1,7 @@
 //! From stacks as addresses to stacks as names, each named once: a stack whose code objects are settled is
 //! known by its addresses from then on.
 
+use super::bounds::LINE_TABLES;
 use crate::cpython::code::{CodeCache, Verified, Witness};
 use crate::cpython::frames::{RawFrame, StackReader};
 use crate::cpython::layout::Layout;
@@ -13,7 +14,10 @@ type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState
 /// Stacks known by their addresses at most; beyond it they are named anew.
 const MAX_KNOWN: usize = 65_536;
 
-/// Uses after which the trusted code objects are looked at early.
+/// Frames of them together at most: 32 MiB.
+const MAX_KNOWN_FRAMES: usize = 1 << 21;
+
+/// Uses after which the trusted code objects are looked at early, before the next tick.
 const MAX_USES: usize = 1 << 16;
 
 /// How many code objects that are not settled are looked at between two readings of the stack. Few, so that the
@@ -36,6 +40,8 @@ pub(super) struct Stacks {
     codes: CodeCache,
     table: StackTable,
     known: HashMap<Box<[RawFrame]>, Known>,
+    /// Frames of all of them, those that were dropped since they last started anew included.
+    known_frames: usize,
     /// Code objects that were trusted since the last confirmation, and what for.
     uses: Vec<(Address, StackIndex)>,
     doubtful: Vec<StackIndex>,
@@ -54,6 +60,11 @@ impl Stacks {
     /// Every stack named so far.
     pub(super) fn table(&self) -> &StackTable {
         &self.table
+    }
+
+    /// What is named from now on may take so much computing.
+    pub(super) fn begin_tick(&mut self) {
+        self.codes.allow_lines(LINE_TABLES);
     }
 
     /// The same, when there is nothing more to name.
@@ -75,8 +86,12 @@ impl Stacks {
         stack: &[RawFrame],
         reader: &mut StackReader,
     ) -> Result<StackIndex, ReadError> {
-        if self.uses.len() > MAX_USES {
-            self.look_again(memory, layout)?;
+        if self.has_to_confirm() {
+            return Ok(StackIndex::UNKNOWN);
+        }
+        if self.codes.is_full() {
+            self.codes = CodeCache::default();
+            self.forget_known();
         }
         if let Some(known) = self.known.get_mut(stack) {
             let index = known.index;
@@ -93,13 +108,25 @@ impl Stacks {
         });
         let index = self.table.intern(frames);
         self.note(stack, index);
-        if all_settled {
-            if self.known.len() == MAX_KNOWN {
-                self.known.clear();
+        if all_settled && self.codes.has_all_lines() {
+            self.known_frames += stack.len();
+            if self.known.len() == MAX_KNOWN || self.known_frames > MAX_KNOWN_FRAMES {
+                self.forget_known();
+                self.known_frames = stack.len();
             }
             self.known.insert(stack.into(), Known { index, noted: self.confirmations });
         }
         Ok(index)
+    }
+
+    fn forget_known(&mut self) {
+        self.known = HashMap::default();
+        self.known_frames = 0;
+    }
+
+    /// Whether so much is trusted that it has to be looked at before more is.
+    pub(super) fn has_to_confirm(&self) -> bool {
+        self.uses.len() > MAX_USES
     }
 
     /// Makes sure of the code objects that are not settled. Answers whether all are, and how many of the calls,
@@ -132,7 +159,8 @@ impl Stacks {
                 }
                 sure = sure.min(there);
                 let is_other = |raw: &RawFrame| {
-                    group.iter().any(|witness| witness.code() == raw.code && !witness.agrees(layout))
+                    let witness = group.binary_search_by_key(&raw.code, Witness::code);
+                    witness.is_ok_and(|place| !group[place].agrees(layout))
                 };
                 sure = stack.iter().rev().take(sure).take_while(|raw| !is_other(raw)).count();
             }
@@ -161,7 +189,11 @@ impl Stacks {
         Ok(std::mem::take(&mut self.doubtful))
     }
 
-    fn look_again(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<(), ReadError> {
+    /// Makes sure of what was trusted since the last time.
+    ///
+    /// # Errors
+    /// When the target is gone or refuses.
+    pub(super) fn look_again(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<(), ReadError> {
         self.confirmations = self.confirmations.wrapping_add(1);
         let mut codes: Vec<Address> = self.uses.iter().map(|(code, _)| *code).collect();
         let confirmed = self.codes.confirm(memory, layout, &mut codes)?;

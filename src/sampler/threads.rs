@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::cpython::layout::Layout;
-use crate::cpython::names::NameReader;
-use crate::cpython::threads::{self, Interpreter, PthreadTid, ThreadHeader, ThreadList};
+use crate::cpython::names::{NameReader, Names};
+use crate::cpython::threads::{self, Interpreter, MAX_THREADS, PthreadTid, ThreadHeader, ThreadList};
 use crate::sample::ThreadIndex;
 use crate::target::entry::ProcEntry;
 use crate::target::memory::{ReadError, ReadMemory};
@@ -26,6 +26,15 @@ const LINGERS: Duration = Duration::from_secs(1);
 
 /// C stacks are not larger: glibc's have 8 MiB, unless told otherwise.
 const LARGEST_STACK: u64 = 64 << 20;
+
+/// Threads of one process at most, those that have ended included: as many as are recorded.
+const MOST_THREADS: usize = 1 << 20;
+
+/// New thread states that one look takes over at most, save for the first: each costs a look into /proc.
+const MOST_NEW: usize = 4096;
+
+/// Bytes of the names of all threads at most; those that come later keep the kernel's.
+const MOST_NAMES: usize = 32 << 20;
 
 /// Interpreters of one thread that are told apart.
 const MOST_INTERPRETERS: usize = 64;
@@ -125,6 +134,8 @@ pub struct Threads {
     lists: Vec<ThreadList>,
     headers: Vec<ThreadHeader>,
     names: HashMap<Address, NameReader>,
+    /// Bytes of the names of all threads, near enough.
+    name_bytes: usize,
     named_at: Option<Instant>,
     changes: u64,
 }
@@ -147,6 +158,7 @@ impl Threads {
             lists: Vec::new(),
             headers: Vec::new(),
             names: HashMap::new(),
+            name_bytes: 0,
             named_at: None,
             changes: 0,
         }
@@ -210,8 +222,14 @@ impl Threads {
         self.refreshes += 1;
         self.forget_ended();
         let met_before = self.met;
+        let most_new = if self.refreshes == 1 { MAX_THREADS } else { MOST_NEW };
+        let mut new = 0;
         for &header in &headers {
-            self.meet(memory, header);
+            let is_known = self.by_thread_state.contains_key(&header.address);
+            new += usize::from(!is_known);
+            if is_known || new <= most_new {
+                self.meet(memory, header);
+            }
         }
         self.headers = headers;
         self.forget_unseen();
@@ -227,7 +245,8 @@ impl Threads {
     /// ended.
     fn forget_ended(&mut self) {
         for index in std::mem::take(&mut self.ended) {
-            self.known.remove(&index);
+            let name = self.known.remove(&index).and_then(|known| known.name);
+            self.name_bytes = self.name_bytes.saturating_sub(name.map_or(0, |name| name.len()));
         }
         let ended = |known: &KnownThread| !known.is_alive && known.states.is_empty();
         self.ended.extend(self.known.iter().filter(|(_, known)| ended(known)).map(|(index, _)| *index));
@@ -289,7 +308,7 @@ impl Threads {
     ) -> Result<Option<ThreadIndex>, ReadError> {
         match threads::read_thread(memory, layout, thread_state) {
             Ok(header) => Ok(header.and_then(|header| self.identify(memory, layout, header))),
-            Err(error @ (ReadError::Gone | ReadError::Denied)) => Err(error),
+            Err(error) if error.is_final() => Err(error),
             Err(_) => Ok(None),
         }
     }
@@ -305,7 +324,7 @@ impl Threads {
             return None;
         }
         let met_before = self.met;
-        let index = self.meet(memory, header);
+        let index = self.meet(memory, header)?;
         if let Some(known) = self.known.get_mut(&index) {
             known.current = header.address;
         }
@@ -346,23 +365,24 @@ impl Threads {
     }
 
     /// The number of a thread: the old one where the thread state still belongs to the same thread, or where
-    /// another one of the same thread is known.
-    fn meet(&mut self, memory: &impl ReadMemory, header: ThreadHeader) -> ThreadIndex {
+    /// another one of the same thread is known. `None` where it would be one too many.
+    fn meet(&mut self, memory: &impl ReadMemory, header: ThreadHeader) -> Option<ThreadIndex> {
         let header = self.with_runner(header);
         let namespace_tid = header.native_tid.or_else(|| self.pthread_tid.of(memory, header.pthread));
         let index = match self.by_thread_state.get(&header.address) {
             Some(&index) if self.is_same(index, header.pthread, namespace_tid) => index,
+            _ if self.met >= MOST_THREADS => return None,
             _ => self.add(&header, namespace_tid),
         };
         let refreshes = self.refreshes;
-        let Some(thread) = self.known.get_mut(&index) else { return index };
+        let thread = self.known.get_mut(&index)?;
         if let Some(state) = thread.states.iter_mut().find(|state| state.address == header.address) {
             state.seen_at = refreshes;
         }
         if let (None, Some(namespace_tid)) = (thread.namespace_tid, namespace_tid) {
             self.set_tid(index, namespace_tid);
         }
-        index
+        Some(index)
     }
 
     /// To 3.12 a subinterpreter's thread state has the id of the thread that made it, whichever runs with it
@@ -495,17 +515,24 @@ impl Threads {
     fn name(&mut self, memory: &impl ReadMemory, layout: &Layout) {
         self.named_at = Some(Instant::now());
         self.names.retain(|address, _| self.interpreters.iter().any(|known| known.address == *address));
-        for interpreter in &self.interpreters {
+        let mut names = HashMap::<Address, (usize, Names)>::new();
+        for (place, interpreter) in self.interpreters.iter().enumerate() {
             let reader =
                 self.names.entry(interpreter.address).or_insert_with(|| NameReader::new(interpreter.address));
-            let Ok(names) = reader.read(memory, layout) else { continue };
-            for index in self.by_thread_state.values() {
-                if let Some(thread) = self.known.get_mut(index)
-                    && thread.states.iter().any(|state| state.interpreter_address == interpreter.address)
-                    && let Some(name) = names.get(&thread.pthread)
-                {
-                    thread.name = Some(name.clone());
-                }
+            if let Ok(read) = reader.read(memory, layout) {
+                names.insert(interpreter.address, (place, read));
+            }
+        }
+        for index in self.by_thread_state.values() {
+            let Some(thread) = self.known.get_mut(index) else { continue };
+            let known = thread.states.iter().filter_map(|state| names.get(&state.interpreter_address));
+            let named = known.filter_map(|(place, names)| Some((place, names.get(&thread.pthread)?)));
+            let Some((_, name)) = named.max_by_key(|(place, _)| **place) else { continue };
+            let before = thread.name.as_ref().map_or(0, String::len);
+            let bytes = self.name_bytes.saturating_sub(before).saturating_add(name.len());
+            if bytes <= MOST_NAMES {
+                self.name_bytes = bytes;
+                thread.name = Some(name.clone());
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Every thread at every tick: what the kernel says of it, what it was doing, and its stack, which is read
 //! again only when the thread has run.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use syscalls::Sysno;
@@ -43,6 +44,7 @@ pub(super) struct WatchedThread {
 #[derive(Clone, Copy)]
 pub(super) struct Gils<'a> {
     pub(super) known: &'a [Gil],
+    pub(super) by_interpreter: &'a HashMap<i64, u16>,
     pub(super) samples: &'a [GilSample],
     /// Length of a GIL in memory.
     pub(super) size: u64,
@@ -79,8 +81,11 @@ impl Watches {
         }
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut WatchedThread> {
-        self.threads.iter_mut()
+    /// All, in order, beginning with that thread and going round.
+    pub(super) fn iter_mut_from(&mut self, first: ThreadIndex) -> impl Iterator<Item = &mut WatchedThread> {
+        let place = self.threads.partition_point(|watched| watched.thread < first);
+        let (before, after) = self.threads.split_at_mut(place);
+        after.iter_mut().chain(before)
     }
 }
 
@@ -174,9 +179,7 @@ impl Gils<'_> {
 
     /// The GIL of an interpreter.
     pub(super) fn of(&self, interpreter: i64) -> Option<u16> {
-        let shares = |gil: &Gil| gil.interpreters.iter().any(|known| known.id == interpreter);
-        let place = self.known[..self.samples.len()].iter().position(shares)?;
-        u16::try_from(place).ok()
+        self.by_interpreter.get(&interpreter).copied().filter(|gil| usize::from(*gil) < self.samples.len())
     }
 
     /// Whether a thread that held a GIL since some moment and still runs has only just given way to another: then it

@@ -26,10 +26,13 @@ type HashSet<T> = std::collections::HashSet<T, foldhash::fast::RandomState>;
 const MAX_HEADER: usize = 256;
 
 /// The longest line table read, in bytes. Generated modules reach some hundred KB.
-const MAX_LINE_TABLE: u64 = 4 << 20;
+const MAX_LINE_TABLE: u64 = 1 << 20;
 
 /// Code objects kept at most; beyond it the cache starts anew.
 const MAX_CODES: usize = 100_000;
+
+/// Bytes of all names, tables and lines together at most; beyond it the cache starts anew, too.
+const MAX_BYTES: usize = 64 << 20;
 
 /// Lines kept for one code object at most; beyond it they are looked up each time.
 const MAX_LINES: usize = 10_000;
@@ -123,6 +126,12 @@ pub struct CodeCache {
     restless: HashSet<u64>,
     wanted: Vec<Address>,
     identities: Vec<(Address, Identity)>,
+    /// Bytes of what is kept of all, and of what was kept before at their addresses.
+    bytes: usize,
+    /// How many more bytes of line tables may be searched.
+    lines_left: usize,
+    /// Whether there were more to be searched.
+    has_all_lines: bool,
 }
 
 /// What has come of those that were settled, at a confirmation.
@@ -152,11 +161,29 @@ impl Default for CodeCache {
             restless: HashSet::default(),
             wanted: Vec::new(),
             identities: Vec::new(),
+            bytes: 0,
+            lines_left: 0,
+            has_all_lines: true,
         }
     }
 }
 
 impl CodeCache {
+    /// Whether the cache has to start anew.
+    pub fn is_full(&self) -> bool {
+        self.codes.len() > MAX_CODES || self.bytes > MAX_BYTES
+    }
+
+    /// From now on so many bytes of line tables may be searched.
+    pub fn allow_lines(&mut self, bytes: usize) {
+        (self.lines_left, self.has_all_lines) = (bytes, true);
+    }
+
+    /// Whether no line was left out since then for want of that.
+    pub fn has_all_lines(&self) -> bool {
+        self.has_all_lines
+    }
+
     /// The name, file and line of a frame, whose code object has to be verified before; one that could not be
     /// read gives a frame that says so. `None` for a frame that is no call of the program's.
     pub fn name_frame(&mut self, layout: &Layout, raw: &RawFrame) -> Option<Frame> {
@@ -167,7 +194,18 @@ impl CodeCache {
         if code.is_shim() {
             return None;
         }
-        let line = instruction_offset(layout, raw).and_then(|offset| code.line(layout, offset));
+        let line = instruction_offset(layout, raw).and_then(|offset| match code.known_line(offset) {
+            Some(line) => line,
+            None if code.line_table.len() > self.lines_left => {
+                self.has_all_lines = false;
+                None
+            }
+            None => {
+                self.lines_left -= code.line_table.len();
+                self.bytes += size_of::<(u32, Option<u32>)>();
+                code.find_line(layout, offset)
+            }
+        });
         Some(Frame { function: Arc::clone(&code.function), file: Arc::clone(&code.file), line })
     }
 
@@ -187,10 +225,6 @@ impl CodeCache {
         layout: &Layout,
         stack: &[RawFrame],
     ) -> Result<Verified, ReadError> {
-        if self.codes.len() > MAX_CODES {
-            self.codes.clear();
-            self.unsettled.clear();
-        }
         let mut wanted = std::mem::take(&mut self.wanted);
         wanted.clear();
         let codes = stack.iter().map(|raw| raw.code).filter(|code| !code.is_null());
@@ -213,7 +247,9 @@ impl CodeCache {
         let mut identities = std::mem::take(&mut self.identities);
         read_identities(memory, layout, wanted, &mut identities)?;
         for &(address, identity) in &identities {
-            let trust = match self.codes.get_mut(&address) {
+            let known = self.codes.get_mut(&address);
+            let is_new = known.is_none();
+            let trust = match known {
                 Some(code) if code.identity == identity => {
                     code.trust.has_agreed = true;
                     continue;
@@ -222,18 +258,19 @@ impl CodeCache {
                     self.restless.insert(region(address));
                     code.trust.after_change()
                 }
-                None => {
-                    self.unsettled.push(address);
-                    Trust::default()
-                }
+                None => Trust::default(),
             };
             verified = Verified::Changed;
             let code = match Code::read(memory, layout, address, identity, trust) {
                 Ok(code) => code,
-                Err(ObjectError::Memory(error @ (ReadError::Gone | ReadError::Denied))) => return Err(error),
+                Err(ObjectError::Memory(error)) if error.is_final() => return Err(error),
                 Err(_) => Code::unknown(trust),
             };
+            self.bytes += code.bytes();
             self.codes.insert(address, code);
+            if is_new {
+                self.unsettled.push(address);
+            }
         }
         for address in wanted.iter().filter(|address| !has(&identities, **address)) {
             verified = Verified::Changed;
@@ -439,13 +476,21 @@ impl Code {
         (&*self.function, &*self.file) == ("__init__", "__init__") || &*self.file == "<shim>"
     }
 
-    /// Before the first instruction the line is the function's own, as in tracebacks (`PyCode_Addr2Line`,
-    /// CPython `Objects/codeobject.c`).
-    fn line(&mut self, layout: &Layout, offset: i32) -> Option<u32> {
-        let Ok(offset) = u32::try_from(offset) else { return Some(self.identity.fields.first_line) };
-        if let Some(&line) = self.lines.get(&offset) {
-            return line;
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.function.len() + self.file.len() + self.line_table.len()
+    }
+
+    /// The line of an instruction that was asked for before. Before the first instruction the line is the function's
+    /// own, as in tracebacks (`PyCode_Addr2Line`, CPython `Objects/codeobject.c`).
+    fn known_line(&self, offset: i32) -> Option<Option<u32>> {
+        match u32::try_from(offset) {
+            Ok(offset) => self.lines.get(&offset).copied(),
+            Err(_) => Some(Some(self.identity.fields.first_line)),
         }
+    }
+
+    fn find_line(&mut self, layout: &Layout, offset: i32) -> Option<u32> {
+        let offset = u32::try_from(offset).ok()?;
         let line = line_table::line_at(
             layout.code.line_table,
             &self.line_table,

@@ -9,6 +9,7 @@
 //! thread's data stack (`_PyStackChunk`), save those of generators and coroutines.
 mod reading;
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use super::code::Witness;
@@ -90,6 +91,17 @@ impl StackReader {
             stack: Vec::new(),
             has_arrived: false,
         }
+    }
+
+    /// How many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.first.bytes()
+            + self.second.bytes()
+            + self.middle.bytes()
+            + self.plan.bytes()
+            + self.last.capacity() * size_of::<Seen>()
+            + self.stack.capacity() * size_of::<RawFrame>()
     }
 
     /// Reads the thread's kernel id along, which is at this offset of its descriptor: see
@@ -233,7 +245,7 @@ impl StackReader {
     /// When the target is gone or refuses.
     pub fn learn(&mut self, memory: &impl ReadMemory, layout: &Layout) -> Result<(), ReadError> {
         match self.explore(memory, layout) {
-            Err(error @ (ReadError::Gone | ReadError::Denied)) => Err(error),
+            Err(error) if error.is_final() => Err(error),
             // A thread that moved on or ended: the next reading will tell.
             _ => Ok(()),
         }
@@ -272,9 +284,10 @@ impl StackReader {
     ) -> Result<(), ReadError> {
         let mut bytes = [0; MAX_FRAME];
         let bytes = &mut bytes[..frame_bytes(layout)];
+        let mut known: HashSet<Address> = self.plan.loose.iter().copied().collect();
         for _ in 0..MAX_FRAMES {
             let plan = &self.plan;
-            let is_covered = plan.covers(frame, layout.frame.size) || plan.loose.contains(&frame);
+            let is_covered = plan.covers(frame, layout.frame.size) || !known.insert(frame);
             if is_covered || frame.is_null() || plan.loose.len() + plan.foreign.len() > MAX_FRAMES {
                 break;
             }

@@ -1,5 +1,7 @@
 //! One reading of a thread's stack: which pieces of memory it asks for, and what the bytes say.
 
+use std::collections::{HashMap, HashSet};
+
 use arrayvec::ArrayVec;
 use smallvec::SmallVec;
 
@@ -132,9 +134,9 @@ impl Plan {
     /// the same places; but not for ever.
     pub(super) fn forget_unused(&mut self, frames: &[Linked]) {
         if self.loose.len() + self.foreign.len() > frames.len() + UNUSED_FRAMES {
-            let is_used = |known: &mut Address| frames.iter().any(|frame| frame.address == *known);
-            self.loose.retain(is_used);
-            self.foreign.retain(is_used);
+            let used: HashSet<Address> = frames.iter().map(|frame| frame.address).collect();
+            self.loose.retain(|known| used.contains(known));
+            self.foreign.retain(|known| used.contains(known));
         }
     }
 
@@ -160,6 +162,12 @@ impl Plan {
     }
 }
 
+impl Plan {
+    pub(super) fn bytes(&self) -> usize {
+        (self.loose.capacity() + self.foreign.capacity()) * size_of::<Address>()
+    }
+}
+
 impl Linked {
     pub(super) fn links_as(&self, other: &Linked) -> bool {
         (self.address, self.previous, self.raw.code) == (other.address, other.previous, other.raw.code)
@@ -167,6 +175,10 @@ impl Linked {
 }
 
 impl Middle {
+    pub(super) fn bytes(&self) -> usize {
+        self.thread.capacity() + self.foreign.capacity()
+    }
+
     /// Makes room for what the plan asks for.
     pub(super) fn prepare(&mut self, layout: &Layout, plan: &Plan) {
         self.thread.resize(plan.thread_bytes.max(layout.thread.extent() as usize), 0);
@@ -187,9 +199,19 @@ impl Middle {
         }
     }
 
-    fn frame(&self, layout: &Layout, thread: Address, plan: &Plan, frame: Address) -> Option<&[u8]> {
+    fn bytes_read(&self) -> usize {
+        self.thread.len() + self.foreign.len()
+    }
+
+    fn frame(
+        &self,
+        layout: &Layout,
+        thread: Address,
+        foreign: &mut InOrder<'_>,
+        frame: Address,
+    ) -> Option<&[u8]> {
         let length = frame_bytes(layout);
-        if let Some(place) = plan.foreign.iter().position(|known| *known == frame) {
+        if let Some(place) = foreign.place(frame) {
             return self.foreign.chunks_exact(length).nth(place);
         }
         let start = usize::try_from(frame.offset_from(thread)?).ok()?;
@@ -198,6 +220,11 @@ impl Middle {
 }
 
 impl Reading {
+    pub(super) fn bytes(&self) -> usize {
+        let frames = self.frames.capacity() * size_of::<Linked>();
+        self.header.capacity() + self.chunks.capacity() + self.loose.capacity() + frames
+    }
+
     /// Makes room for what the plan asks for.
     pub(super) fn prepare(&mut self, layout: &Layout, plan: &Plan) {
         self.header.resize(layout.thread.extent() as usize, 0);
@@ -241,15 +268,22 @@ impl Reading {
     ) -> Result<(), Broken> {
         self.frames.clear();
         let mut next = self.innermost(layout, thread, plan).ok_or(Broken::Torn)?;
-        let mut loose_seen = 0;
+        let mut loose = InOrder::new(&plan.loose);
+        let mut foreign = InOrder::new(&plan.foreign);
+        // Frames do not overlap, so there is room for so many.
+        let read = self.chunks.len() + self.loose.len() + middle.bytes_read();
+        let room = read / frame_bytes(layout).max(1);
         while !next.is_null() {
+            if self.frames.len() > room {
+                return Err(Broken::Torn);
+            }
             if self.frames.len() == MAX_FRAMES {
                 // Deeper than that, or a frame that was used anew while it was read leads back inward.
                 return if self.are_distinct() { Ok(()) } else { Err(Broken::Torn) };
             }
             let own = (self.frame_in_chunks(layout, plan, next))
-                .or_else(|| self.loose_frame(layout, plan, next, &mut loose_seen));
-            let bytes = own.or_else(|| middle.frame(layout, thread, plan, next));
+                .or_else(|| self.loose.chunks_exact(frame_bytes(layout)).nth(loose.place(next)?));
+            let bytes = own.or_else(|| middle.frame(layout, thread, &mut foreign, next));
             let frame = decode_frame(&layout.frame, next, bytes.ok_or(Broken::Uncovered(next))?);
             let mut frame = frame.ok_or(Broken::Torn)?;
             if own.is_none() && frame.is_python {
@@ -314,16 +348,36 @@ impl Reading {
         }
         None
     }
+}
 
-    /// The plan lists loose frames in the stack's own order, so the next one is where the search starts.
-    fn loose_frame(&self, layout: &Layout, plan: &Plan, frame: Address, seen: &mut usize) -> Option<&[u8]> {
-        let place = if plan.loose.get(*seen) == Some(&frame) {
-            *seen
-        } else {
-            plan.loose.iter().position(|loose| *loose == frame)?
+/// Addresses that are mostly looked for one after the other: the plan lists frames in the stack's own order.
+struct InOrder<'a> {
+    addresses: &'a [Address],
+    next: usize,
+    /// Where each is, if there are many and they are looked for in another order.
+    places: Option<HashMap<Address, usize>>,
+}
+
+/// So many are looked through one by one.
+const FEW: usize = 16;
+
+impl<'a> InOrder<'a> {
+    fn new(addresses: &'a [Address]) -> Self {
+        InOrder { addresses, next: 0, places: None }
+    }
+
+    fn place(&mut self, wanted: Address) -> Option<usize> {
+        let place = match self.addresses.get(self.next) {
+            Some(next) if *next == wanted => self.next,
+            _ if self.addresses.len() <= FEW => self.addresses.iter().position(|known| *known == wanted)?,
+            _ => {
+                let places =
+                    || self.addresses.iter().enumerate().map(|(place, known)| (*known, place)).collect();
+                *self.places.get_or_insert_with(places).get(&wanted)?
+            }
         };
-        *seen = place + 1;
-        self.loose.chunks_exact(frame_bytes(layout)).nth(place)
+        self.next = place + 1;
+        Some(place)
     }
 }
 

@@ -3,8 +3,8 @@
 //! `Include/internal/pycore_debug_offsets.h`).
 //!
 //! The struct is a row of 64-bit numbers whose order changes with the minor version, so a version is a
-//! table of places in that row. What the target says of itself is checked before use: an offset beyond
-//! [`MAX_OFFSET`] is refused.
+//! table of places in that row. What the target says of itself is checked before use: an offset beyond what any
+//! object of its kind has is refused.
 
 use super::*;
 use crate::cpython::decode::u64_at;
@@ -14,12 +14,25 @@ use crate::units::Address;
 /// `_Py_Debug_Cookie`, the first eight bytes.
 const COOKIE: &[u8; 8] = b"xdebugpy";
 
-/// The largest offset believed. `PyInterpreterState` is the largest struct: some 250 KB in 3.13, and more
+/// The largest offset believed in a struct of which single fields are read. `PyInterpreterState` is the largest struct: some 250 KB in 3.13, and more
 /// than 1 MB in free-threaded builds, which keep their allocator in it.
 const MAX_OFFSET: u64 = 16 << 20;
 
 /// The largest offset believed within an object: `ht_cached_keys` is at 904 in free-threaded 3.15.
 const MAX_MEMBER: u64 = 2048;
+
+/// The largest offset believed within a thread state: `native_thread_id` is at 208 in free-threaded 3.15.
+const MAX_THREAD: u64 = 480;
+
+/// The same within a frame, and the least that its fields take up: `localsplus` is at 72 to 88.
+const MAX_FRAME: u64 = 256;
+const MIN_FRAME: u64 = 64;
+
+/// The same within a code object: the bytecode starts at 184 to 240.
+const MAX_CODE: u64 = 384;
+
+/// The same within the header of a `str` or `bytes`: 56 bytes in a free-threaded build, with two words more.
+const MAX_HEADER: u64 = 64;
 
 /// The longest `_Py_DebugOffsets` known, with room: 888 bytes in 3.15.
 const MAX_LENGTH: usize = 1024;
@@ -189,6 +202,9 @@ impl DebugOffsets {
         };
         let gil = self.gil(places)?;
         let at = |place| self.offset(place);
+        let in_thread = |place| self.within(place, MAX_THREAD);
+        let in_frame = |place| self.within(place, MAX_FRAME);
+        let in_code = |place| self.within(place, MAX_CODE);
         Ok(Layout {
             runtime: RuntimeLayout { interpreters_head: at(places.interpreters_head)? },
             interpreter: InterpreterLayout {
@@ -199,33 +215,36 @@ impl DebugOffsets {
             },
             gil,
             thread: ThreadLayout {
-                next: at(places.thread_next)?,
-                interpreter: at(places.thread_interpreter)?,
-                current_frame: CurrentFrame::InThread(at(places.current_frame)?),
-                thread_id: at(places.thread_id)?,
-                native_thread_id: Some(at(places.native_thread_id)?),
-                datastack_chunk: Some(at(places.datastack_chunk)?),
-                status: Some(at(places.datastack_chunk + 1)?),
+                next: in_thread(places.thread_next)?,
+                interpreter: in_thread(places.thread_interpreter)?,
+                current_frame: CurrentFrame::InThread(in_thread(places.current_frame)?),
+                thread_id: in_thread(places.thread_id)?,
+                native_thread_id: Some(in_thread(places.native_thread_id)?),
+                datastack_chunk: Some(in_thread(places.datastack_chunk)?),
+                status: Some(in_thread(places.datastack_chunk + 1)?),
                 attachment: Some(self.attachment(places, &version)?),
             },
             frame: FrameLayout {
-                size: at(places.frame + 4)?.max(at(places.frame + 5)? + 1),
-                previous: at(places.frame + 1)?,
-                code: at(places.frame + 2)?,
-                owner: Some(at(places.frame + 5)?),
+                size: in_frame(places.frame + 4)?.max(in_frame(places.frame + 5)? + 1).max(MIN_FRAME),
+                previous: in_frame(places.frame + 1)?,
+                code: in_frame(places.frame + 2)?,
+                owner: Some(in_frame(places.frame + 5)?),
                 entry: Entry::Frame,
-                instruction: Instruction::Pointer(at(places.frame + 3)?),
+                instruction: Instruction::Pointer(in_frame(places.frame + 3)?),
             },
             code: CodeLayout {
-                filename: at(places.code + 1)?,
-                name: at(places.code + 2)?,
-                qualified_name: Some(at(places.code + 3)?),
-                line_table: LineTable::Locations(at(places.code + 4)?),
-                first_line: at(places.code + 5)?,
-                bytecode: Some(at(places.bytecode)?),
+                filename: in_code(places.code + 1)?,
+                name: in_code(places.code + 2)?,
+                qualified_name: Some(in_code(places.code + 3)?),
+                line_table: LineTable::Locations(in_code(places.code + 4)?),
+                first_line: in_code(places.code + 5)?,
+                bytecode: Some(in_code(places.bytecode)?),
             },
             unicode: self.unicode(places, &version)?,
-            bytes: BytesLayout { size: at(places.bytes)?, data: at(places.bytes + 1)? },
+            bytes: BytesLayout {
+                size: self.within(places.bytes, MAX_HEADER)?,
+                data: self.within(places.bytes + 1, MAX_HEADER)?,
+            },
             objects: self.objects(places)?,
         })
     }
@@ -233,7 +252,7 @@ impl DebugOffsets {
     /// `state` is not published. It follows `_status`, with `_whence` in between, from 3.14 on `holds_gil` too, and
     /// in 3.15 `gil_requested`, each an `int` (3.13.0, 3.14.0 and 3.15.0 `Include/cpython/pystate.h`).
     fn attachment(&self, places: &Places, version: &Version) -> Result<u64, DebugOffsetsError> {
-        let status = self.offset(places.datastack_chunk + 1)?;
+        let status = self.within(places.datastack_chunk + 1, MAX_THREAD)?;
         Ok(status + 4 * (version.minor.clamp(13, 15) - 11))
     }
 
@@ -274,7 +293,7 @@ impl DebugOffsets {
     /// - `struct _dictvalues` and `struct _dictkeysobject` (`internal/pycore_dict.h`),
     /// - the bits of `lv_tag` (`_PyLong_SIGN_MASK`, `_PyLong_NON_SIZE_BITS`, `cpython/longintrepr.h`).
     fn objects(&self, places: &Places) -> Result<ObjectsLayout, DebugOffsetsError> {
-        let at = |place| self.member(place);
+        let at = |place| self.within(place, MAX_MEMBER);
         let (tp_size, tp_name, flags) =
             (at(places.object + 2)?, at(places.object + 3)?, at(places.object + 5)?);
         let type_object = match places.type_details {
@@ -317,11 +336,12 @@ impl DebugOffsets {
     /// Where the bits of a string's state lie is not published: `PyASCIIObject.state` in CPython
     /// `Include/cpython/unicodeobject.h`. Free-threaded builds widen `interned` to a byte in 3.14.
     fn unicode(&self, places: &Places, version: &Version) -> Result<UnicodeLayout, DebugOffsetsError> {
-        let ascii_data = self.offset(places.unicode + 2)?;
+        let at = |place| self.within(place, MAX_HEADER);
+        let ascii_data = at(places.unicode + 2)?;
         let kind_shift = if self.free_threaded() && version.minor >= 14 { 8 } else { 2 };
         Ok(UnicodeLayout {
-            state: self.offset(places.unicode)?,
-            length: self.offset(places.unicode + 1)?,
+            state: at(places.unicode)?,
+            length: at(places.unicode + 1)?,
             ascii_data,
             compact_data: ascii_data + 16,
             kind_shift,
@@ -335,15 +355,12 @@ impl DebugOffsets {
     }
 
     /// An offset within an object that is read whole up to it.
-    fn member(&self, place: usize) -> Result<u64, DebugOffsetsError> {
-        match self.offset(place)? {
-            offset if offset <= MAX_MEMBER => Ok(offset),
-            _ => Err(DebugOffsetsError::Implausible),
-        }
+    fn within(&self, place: usize, most: u64) -> Result<u64, DebugOffsetsError> {
+        Some(self.number(place)).filter(|&offset| offset <= most).ok_or(DebugOffsetsError::Implausible)
     }
 
     fn offset(&self, place: usize) -> Result<u64, DebugOffsetsError> {
-        Some(self.number(place)).filter(|&offset| offset <= MAX_OFFSET).ok_or(DebugOffsetsError::Implausible)
+        self.within(place, MAX_OFFSET)
     }
 }
 

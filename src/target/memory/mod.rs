@@ -1,6 +1,7 @@
 //! Reading another process's memory, as an argument: the interpreter side reads through
 //! [`ReadMemory`], so that recorded bytes can stand in for a live process.
 
+pub mod budget;
 pub mod live;
 
 use crate::units::Address;
@@ -29,6 +30,9 @@ pub enum ReadError {
     /// Nothing readable is mapped there.
     #[error("no readable memory at {0:?}")]
     Unmapped(Address),
+    /// More than is read at a time: see [`budget`].
+    #[error("there is more to read than gilspy reads at a time")]
+    Exhausted,
     /// The process no longer exists.
     #[error("the process has ended")]
     Gone,
@@ -40,12 +44,19 @@ pub enum ReadError {
     Kernel(nix::errno::Errno),
 }
 
+impl ReadError {
+    /// Whether it ends what is being done, rather than be about one place in memory.
+    pub fn is_final(self) -> bool {
+        matches!(self, ReadError::Gone | ReadError::Denied | ReadError::Exhausted)
+    }
+}
+
 /// A process's memory, or a recording of it.
 pub trait ReadMemory {
     /// Reads every segment, in the given order, and marks those that arrived.
     ///
     /// # Errors
-    /// When nothing can be read at all, because the process is gone or access is denied. A segment
+    /// When nothing can be read at all, because the process is gone, access is denied, or enough was read. A segment
     /// that is not mapped is no error: it is left marked as not arrived.
     fn read_batch(&self, segments: &mut [Segment<'_>]) -> Result<(), ReadError>;
 
@@ -75,5 +86,11 @@ pub trait ReadMemory {
     /// When it could not be read.
     fn read_pointer(&self, address: Address) -> Result<Address, ReadError> {
         self.read_u64(address).map(Address::new)
+    }
+}
+
+impl<M: ReadMemory + ?Sized> ReadMemory for &M {
+    fn read_batch(&self, segments: &mut [Segment<'_>]) -> Result<(), ReadError> {
+        (**self).read_batch(segments)
     }
 }
