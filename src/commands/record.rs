@@ -74,11 +74,12 @@ fn record_running(args: &RecordArgs, mut outputs: Outputs) -> Result<u8> {
 }
 
 fn record_started(args: &RecordArgs, mut outputs: Outputs) -> Result<u8> {
+    // Before the program starts: from then on each millisecond counts.
+    let privileges = outputs.privileges(args.subprocesses, true);
     let mut launched = Launched::start(&args.command)?;
     let process = launched.process()?;
     let pid = process.pid();
     let pidfd = process.pidfd().try_clone_to_owned().context("cannot watch the process")?;
-    let privileges = outputs.privileges(args.subprocesses, true);
     let stop = watch(vec![pidfd], OnSignal::PassOn, privileges)?;
     let roots = match launched.attach(process, args.subprocesses)? {
         Start::Attached(attached) => Roots { python: vec![*attached], others: Vec::new(), pid },
