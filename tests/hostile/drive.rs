@@ -75,8 +75,9 @@ pub fn drive(memory: &Hostile, start: &Start, script: &mut Script<'_>) {
     };
     let recorder = RefCell::new(Recorder::new(1000));
     let mut time = Timestamp::START;
-    take_over(&mut recorder.borrow_mut(), &sampler, time);
     for _ in 0..STEPS {
+        // Before those that have ended are forgotten: threads are numbered without gaps.
+        take_over(&mut recorder.borrow_mut(), &sampler, time);
         time = time.after(Duration::from_millis(1));
         match script.byte() % 16 {
             0..=3 => {
