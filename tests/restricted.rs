@@ -1,5 +1,9 @@
 //! gilspy and its targets where not everything is allowed: few file descriptors, a /proc that hides processes, processes
 //! that may not be looked at, seccomp filters, `ptrace_scope`.
+//!
+//!     GILSPY_CHAOS_ROUNDS=100 cargo test --test restricted
+//!
+//! `GILSPY_CHAOS_PTRACE_SCOPE_3=1` sets `ptrace_scope` to 3 too, which lasts until the next boot.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
