@@ -283,7 +283,7 @@ impl Drop for Busy {
 
 #[test]
 fn shares_add_up_on_a_machine_that_is_too_busy() {
-    let spinners = Fixture::start(newest(), "two_spinners.py", &[]);
+    let spinners = Fixture::start(newest(), "two_spinners.py", &["--seconds", "7200"]);
     let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
     let busy = Busy((0..10).map(|_| busy()).collect());
     for _ in 0..rounds() {

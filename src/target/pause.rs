@@ -61,13 +61,17 @@ impl Pauser {
         let pidfd = process.pidfd().try_clone_to_owned().map_err(failed)?;
         let pauser = Pauser { pidfd, entry: process.entry().clone(), seized: RefCell::default() };
         if !pauser.is_stopped() {
-            drop(pauser.pause_threads().map_err(|error| failed(error.into()))?);
+            match pauser.pause_threads() {
+                // It may, but has no CPU, or waits for a disk.
+                Ok(_) | Err(Errno::ETIMEDOUT) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
         }
         Ok(pauser)
     }
 
-    /// Pauses every thread; `None` where that does not succeed, because the process is ending, or where it is stopped
-    /// already. What is read then is as consistent as without pausing.
+    /// Pauses every thread; `None` where that does not succeed, because the process is ending or a thread does not stop in
+    /// time, or where it is stopped already. What is read then is as consistent as without pausing.
     pub fn pause(&self) -> Option<Paused<'_>> {
         self.let_go();
         // Its pid may be another's once it has ended.
