@@ -1,5 +1,9 @@
 //! gilspy and its targets where not everything is allowed: few file descriptors, a /proc that hides processes, processes
 //! that may not be looked at, seccomp filters, `ptrace_scope`.
+//!
+//!     GILSPY_CHAOS_ROUNDS=100 cargo test --test restricted
+//!
+//! `GILSPY_CHAOS_PTRACE_SCOPE_3=1` sets `ptrace_scope` to 3 too, which lasts until the next boot.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -88,7 +92,7 @@ impl Drop for Python {
     }
 }
 
-const SLEEPS: &str = "import time; print('ready', flush=True); time.sleep(600)";
+const SLEEPS: &str = "import time; print('ready', flush=True); time.sleep(7200)";
 
 /// A script that has so many children, each a Python of its own, and rests.
 fn children(number: u32) -> String {
@@ -100,7 +104,7 @@ fn children(number: u32) -> String {
                  while os.getppid() == parent: time.sleep(0.05)\n        \
                  os._exit(0)\n\
          print('ready', flush=True)\n\
-         time.sleep(600)"
+         time.sleep(7200)"
     )
 }
 
@@ -112,7 +116,7 @@ fn with_files(limit: &str, arguments: &[&str]) -> Output {
 
 #[test]
 fn few_file_descriptors_are_enough_for_many_threads() {
-    let fixture = Fixture::start(newest(), "many_threads.py", &[]);
+    let fixture = Fixture::start(newest(), "many_threads.py", &["--seconds", "7200"]);
     for _ in 0..rounds() {
         let dump = with_files("-n 64", &["dump", "--json", "-p", &fixture.pid()]);
         assert!(dump.status.success(), "{}", stderr(&dump));
@@ -198,7 +202,7 @@ fn a_process_that_is_not_dumpable_takes_root() {
     let script = "import ctypes, time\n\
                   assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0\n\
                   print('ready', flush=True)\n\
-                  time.sleep(600)";
+                  time.sleep(7200)";
     let Some(target) = Python::start(NOBODY, script) else { return };
     for _ in 0..rounds() {
         let refused = gilspy.dump_as(NOBODY, &target.pid());

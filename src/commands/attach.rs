@@ -128,6 +128,9 @@ impl Missing {
         if process.has_no_memory() {
             return ProcessError::Ending(pid).into();
         }
+        if process.has_executed() {
+            return anyhow!("pid {pid} started another program while gilspy was attaching to it\nTry again");
+        }
         match self {
             Missing::Process(error) => error.into(),
             Missing::Interpreter(LocateError::Memory(ReadError::Denied)) => process.denied().into(),

@@ -82,6 +82,8 @@ impl Followed {
             recorder.change_rate(now.at, now.weight);
         }
         take_over(&mut recorder, &sampler, now.at);
+        // Nothing is in doubt yet: if it executes another program next, it was recorded until now.
+        recorder.confirm(now.at, &[]);
         Ok(Followed {
             number,
             others: NativeThreads::new(process.entry().clone()),

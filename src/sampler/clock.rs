@@ -86,10 +86,13 @@ impl Clock {
         self.missed
     }
 
-    /// The same where there is no tick any more until `end`: with those whose period is over by then.
+    /// The same where there is no tick any more until `end`: with those whose period is over by then, and without those
+    /// that would have come later.
     pub fn missed_until(&self, end: Timestamp) -> u64 {
-        let over = (end.as_nanos() / self.period_ns).saturating_sub(self.awaited) / self.stride;
-        self.missed + over
+        let last = end.as_nanos() / self.period_ns;
+        let over = last.saturating_sub(self.awaited) / self.stride;
+        let beyond = self.awaited.saturating_sub(last + 1) / self.stride;
+        (self.missed + over).saturating_sub(beyond)
     }
 
     /// Sleeps until the next tick is due, or `should_stop` says so.
@@ -188,6 +191,9 @@ mod tests {
         // The tick of the period in which it is stopped may have been missed already.
         let periods = end.as_nanos() / 1_000_000;
         assert!((periods..=periods + 1).contains(&(ticks + clock.missed_until(end))));
+        std::thread::sleep(Duration::from_millis(7));
+        assert_eq!(clock.wait(|_| true), Wakeup::Stopped);
+        assert!((periods..=periods + 1).contains(&(ticks + clock.missed_until(end))), "late for the end");
     }
 
     #[test]

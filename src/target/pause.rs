@@ -3,8 +3,10 @@
 //! By `PTRACE_SEIZE` and `PTRACE_INTERRUPT` (ptrace(2)): no signal is sent, so none can stay behind, and should gilspy be
 //! killed meanwhile, the kernel lets the process go on, as it does when any tracer ends.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
@@ -16,10 +18,20 @@ use super::process::{Process, has_not_ended};
 use super::tasks;
 use crate::units::{Pid, Tid};
 
+/// For how long a thread is waited for that does not stop: one that waits for a disk does not until that has answered.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How often to see whether it has, after so long.
+const EAGER: Duration = Duration::from_millis(1);
+const POLL: Duration = Duration::from_micros(100);
+
 /// What can pause a process.
 pub struct Pauser {
     pidfd: OwnedFd,
     entry: ProcEntry,
+    /// Threads that could not be let go, since they were not standing still: killed, or slow to stop. They stop once
+    /// more before they end, and are let go then.
+    seized: RefCell<Vec<unistd::Pid>>,
 }
 
 /// Why a process could not be paused.
@@ -32,10 +44,11 @@ pub struct PauseError {
     reason: std::io::Error,
 }
 
-/// The process stands still until this is dropped, also by a panic.
+/// The process stands still until this is dropped, also by a panic. All of it has to be done by one thread of gilspy.
 #[must_use]
-pub struct Paused {
-    _threads: Vec<PausedThread>,
+pub struct Paused<'a> {
+    pauser: &'a Pauser,
+    threads: Vec<unistd::Pid>,
 }
 
 impl Pauser {
@@ -46,23 +59,27 @@ impl Pauser {
     pub fn new(process: &Process) -> Result<Self, PauseError> {
         let failed = |reason| PauseError { pid: process.pid(), reason };
         let pidfd = process.pidfd().try_clone_to_owned().map_err(failed)?;
-        let pauser = Pauser { pidfd, entry: process.entry().clone() };
+        let pauser = Pauser { pidfd, entry: process.entry().clone(), seized: RefCell::default() };
         if !pauser.is_stopped() {
-            drop(pauser.pause_threads().map_err(|error| failed(error.into()))?);
+            match pauser.pause_threads() {
+                // It may, but has no CPU, or waits for a disk.
+                Ok(_) | Err(Errno::ETIMEDOUT) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
         }
         Ok(pauser)
     }
 
-    /// Pauses every thread; `None` where that does not succeed, because the process is ending, or where it is stopped
-    /// already. What is read then is as consistent as without pausing.
-    pub fn pause(&self) -> Option<Paused> {
+    /// Pauses every thread; `None` where that does not succeed, because the process is ending or a thread does not stop in
+    /// time, or where it is stopped already. What is read then is as consistent as without pausing.
+    pub fn pause(&self) -> Option<Paused<'_>> {
+        self.let_go();
         // Its pid may be another's once it has ended.
         let is_there = || has_not_ended(self.pidfd.as_fd());
         if !is_there() || self.is_stopped() {
             return None;
         }
-        let threads = self.pause_threads().ok();
-        threads.filter(|_| is_there()).map(|threads| Paused { _threads: threads })
+        self.pause_threads().ok().filter(|_| is_there())
     }
 
     /// Whether SIGSTOP or the like has stopped it (T in proc_pid_stat(5)): it stands still then, and stays stopped.
@@ -71,68 +88,102 @@ impl Pauser {
     }
 
     /// Pauses all threads that there are, and those that they start until they are paused.
-    fn pause_threads(&self) -> nix::Result<Vec<PausedThread>> {
-        let (mut paused, mut met) = (Vec::new(), HashSet::new());
+    fn pause_threads(&self) -> nix::Result<Paused<'_>> {
+        let (mut paused, mut met) = (Paused { pauser: self, threads: Vec::new() }, HashSet::new());
         loop {
             let new: Vec<Tid> = tasks::tids(&self.entry).into_iter().filter(|tid| met.insert(*tid)).collect();
             if new.is_empty() {
-                return if paused.is_empty() { Err(Errno::ESRCH) } else { Ok(paused) };
+                return if paused.threads.is_empty() { Err(Errno::ESRCH) } else { Ok(paused) };
             }
             for tid in new {
-                paused.extend(PausedThread::pause(&self.entry, tid)?);
+                paused.add(tid)?;
             }
         }
     }
+
+    /// Lets threads go that have come to stand still after all, or have ended.
+    fn let_go(&self) {
+        self.seized.borrow_mut().retain(|&thread| match look(thread) {
+            Look::Runs => true,
+            Look::Stopped => ptrace::detach(thread, None) == Err(Errno::ESRCH),
+            Look::Ended => false,
+        });
+    }
 }
 
-/// A thread that stands still until this is dropped. All of it has to be done by one thread of gilspy.
-struct PausedThread(unistd::Pid);
-
-impl PausedThread {
-    /// `None` where it has ended or is about to.
-    fn pause(process: &ProcEntry, tid: Tid) -> nix::Result<Option<Self>> {
+impl Paused<'_> {
+    /// Pauses one more thread, unless it has ended or is about to.
+    fn add(&mut self, tid: Tid) -> nix::Result<()> {
         let thread = unistd::Pid::from_raw(tid.raw());
-        let is_none_of_it = || tasks::is_ending(process, tid);
-        // It stops before it ends, and could not be waited for otherwise.
+        let is_none_of_it = || tasks::is_ending(&self.pauser.entry, tid);
+        // It stops before it ends, so that it can be let go then.
         match ptrace::seize(thread, Options::PTRACE_O_TRACEEXIT) {
             Ok(()) => {}
-            Err(Errno::ESRCH) => return Ok(None),
+            Err(Errno::ESRCH) => return Ok(()),
             // One that ends is refused so too (`ptrace_attach` in Linux `kernel/ptrace.c`).
-            Err(Errno::EPERM) if is_none_of_it() => return Ok(None),
+            Err(Errno::EPERM) if is_none_of_it() => return Ok(()),
             Err(error) => return Err(error),
         }
-        let seized = PausedThread(thread);
-        if ptrace::interrupt(thread).is_err() {
-            return Ok(None);
+        let began = Instant::now();
+        // One that has ended says so below.
+        let _ = ptrace::interrupt(thread);
+        loop {
+            match look(thread) {
+                // Its number could have become another's before it was seized.
+                Look::Stopped if is_none_of_it() => {
+                    self.release(thread);
+                    return Ok(());
+                }
+                Look::Stopped => {
+                    self.threads.push(thread);
+                    return Ok(());
+                }
+                Look::Ended => return Ok(()),
+                Look::Runs if began.elapsed() > PATIENCE => {
+                    self.release(thread);
+                    return Err(Errno::ETIMEDOUT);
+                }
+                Look::Runs if began.elapsed() < EAGER => std::thread::yield_now(),
+                Look::Runs => std::thread::sleep(POLL),
+            }
         }
-        // Its number could have become another's before it was seized.
-        Ok(seized.wait()?.filter(|_| !is_none_of_it()))
     }
 
-    /// Waits until it has stopped.
-    fn wait(self) -> nix::Result<Option<Self>> {
-        loop {
-            match waitpid(self.0, Some(WaitPidFlag::WSTOPPED | WaitPidFlag::__WALL)) {
-                // By the interruption; by SIGSTOP or the like, which came first; or because it ends.
-                Ok(WaitStatus::PtraceEvent(..)) => return Ok(Some(self)),
-                // It is about to get a signal, which is not to be lost.
-                Ok(WaitStatus::Stopped(_, signal)) => {
-                    // If it has been killed meanwhile, it says so next.
-                    let _ = ptrace::cont(self.0, signal);
-                }
-                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => {
-                    return Ok(None);
-                }
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error),
-            }
+    /// Lets a thread go: now if it stands still, else as soon as it does.
+    fn release(&self, thread: unistd::Pid) {
+        // One that was killed while it stood still does not any more, nor has it ended.
+        if ptrace::detach(thread, None) == Err(Errno::ESRCH) {
+            self.pauser.seized.borrow_mut().push(thread);
         }
     }
 }
 
-impl Drop for PausedThread {
+impl Drop for Paused<'_> {
     fn drop(&mut self) {
-        // One that has ended meanwhile is not traced any more.
-        let _ = ptrace::detach(self.0, None);
+        for &thread in &self.threads {
+            self.release(thread);
+        }
+        self.pauser.let_go();
+    }
+}
+
+/// What a seized thread does.
+enum Look {
+    Runs,
+    Stopped,
+    Ended,
+}
+
+fn look(thread: unistd::Pid) -> Look {
+    match waitpid(thread, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WSTOPPED | WaitPidFlag::__WALL)) {
+        // By the interruption; by SIGSTOP or the like, which came first; or because it ends.
+        Ok(WaitStatus::PtraceEvent(..)) => Look::Stopped,
+        Ok(WaitStatus::Stopped(_, signal)) => {
+            // It is about to get a signal, which is not to be lost. If it has been killed meanwhile, it says so next.
+            let _ = ptrace::cont(thread, signal);
+            Look::Runs
+        }
+        Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => Look::Ended,
+        _ => Look::Runs,
     }
 }

@@ -202,6 +202,10 @@ impl Recorder {
     /// Its end after it was told to, or because the target has ended: everything is there, or it says why not.
     pub fn ended_well(mut self, endings: &[Ending]) {
         let status = self.end();
+        if status.signal().is_some() && self.recording_for().is_none() {
+            // The signal came before gilspy was ready for it.
+            return;
+        }
         if status.code() == Some(1) {
             assert!(is_plain(&self.said()), "{}", self.said());
             return;
@@ -248,7 +252,6 @@ pub fn is_plain(said: &str) -> bool {
         "cannot be read any more",
         "no CPython interpreter was seen",
         "is not a CPython process",
-        "has not started yet",
     ];
     let error = said.lines().find(|line| line.starts_with("gilspy: ")).unwrap_or_default();
     known.iter().any(|known| error.contains(known))
