@@ -62,8 +62,8 @@ impl Pauser {
         let pauser = Pauser { pidfd, entry: process.entry().clone(), seized: RefCell::default() };
         if !pauser.is_stopped() {
             match pauser.pause_threads() {
-                // It may, but has no CPU, or waits for a disk.
-                Ok(_) | Err(Errno::ETIMEDOUT) => {}
+                // It may, but has no CPU, or waits for a disk; or it is ending, which the next look will find.
+                Ok(_) | Err(Errno::ETIMEDOUT | Errno::ESRCH) => {}
                 Err(error) => return Err(failed(error.into())),
             }
         }
