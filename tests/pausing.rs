@@ -73,7 +73,7 @@ fn no_stack_moves_while_the_process_is_paused() {
             .map(|(_, ticks)| ticks)
             .sum();
         // The first look at a stack may find that its outermost call has not been seen before.
-        assert!(total > 20 && unknown <= 3, "{}: {unknown} of {total}: {stacks:?}", interpreter.version);
+        assert!(total >= 8 && unknown <= 3, "{}: {unknown} of {total}: {stacks:?}", interpreter.version);
     }
 }
 
