@@ -131,7 +131,7 @@ fn another_users_process_names_what_is_missing() {
     let directory = TempDir::new().unwrap();
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let binary = directory.path().join("gilspy");
-    std::fs::copy(env!("CARGO_BIN_EXE_gilspy"), &binary).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_gilspy"), &binary);
     let output = Command::new(binary)
         .args(["dump", "-p", &fixture.pid()])
         .uid(65534)
@@ -157,7 +157,7 @@ fn the_same_user_needs_no_root() {
     let directory = TempDir::new().unwrap();
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let binary = directory.path().join("gilspy");
-    std::fs::copy(env!("CARGO_BIN_EXE_gilspy"), &binary).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_gilspy"), &binary);
     // An interpreter that every user can run; those in a home directory are not.
     let Some(python) =
         ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().find(|path| Path::new(path).exists())

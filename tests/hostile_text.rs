@@ -227,7 +227,7 @@ fn copy_of(python: &Path, place: &Path) -> PathBuf {
         }
     }
     let copy = new.join("bin").join(python.file_name().unwrap());
-    std::fs::copy(python, &copy).unwrap();
+    copy_program(python, &copy);
     copy
 }
 
@@ -250,7 +250,7 @@ fn a_program_whose_path_is_no_text_is_read_and_named() {
     assert!(path.contains("caf\\xe9 \x1b[31m\u{202e}/"), "{path:?}");
 
     let sleep = place.join("sleep");
-    std::fs::copy("/bin/sleep", &sleep).unwrap();
+    copy_program("/bin/sleep", &sleep);
     let child = Killed(Command::new(&sleep).arg("60").spawn().unwrap());
     let text = failure(1, ["dump", "-p", &child.0.id().to_string()]);
     assert_harmless("the error", &text);

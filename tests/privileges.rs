@@ -59,7 +59,7 @@ impl Copy {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_gilspy"), directory.path().join("gilspy")).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_gilspy"), directory.path().join("gilspy"));
         fs::create_dir(directory.path().join("his")).unwrap();
         chown(directory.path().join("his"), Some(NOBODY), Some(NOBODY)).unwrap();
         fs::set_permissions(directory.path().join("his"), Permissions::from_mode(0o700)).unwrap();

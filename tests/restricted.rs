@@ -40,7 +40,7 @@ impl Everybodys {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        std::fs::copy(binary(), directory.path().join("gilspy")).unwrap();
+        copy_program(binary(), directory.path().join("gilspy"));
         Everybodys(directory)
     }
 

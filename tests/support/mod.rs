@@ -234,6 +234,12 @@ pub fn gilspy<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comman
     command
 }
 
+/// Copies a program that is to be run. By a process of its own: one that another test starts meanwhile would inherit the
+/// file, which cannot be run as long as somebody may write to it (ETXTBSY of execve(2)).
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    assert!(Command::new("cp").arg("--").arg(from.as_ref()).arg(to.as_ref()).status().unwrap().success());
+}
+
 /// Runs gilspy, which has to succeed.
 pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
     let output = gilspy(arguments).output().unwrap();
