@@ -491,7 +491,7 @@ fn watch_execs_of_one(arguments: &[&str], due: &Due) -> Tally {
         Fixture::start(due.interpreter, "exec_churn.py", &[arguments, &["--seconds", "600"]].concat());
     let pid = fixture.pid();
     let (mut recorded, mut refused) = (0, 0);
-    while recorded < due.recordings && start.elapsed() < PATIENCE {
+    while (recorded < due.recordings || tally.samples < samples) && start.elapsed() < PATIENCE {
         for recording in at_the_same_time(|| record_until_exec(&pid)) {
             match recording {
                 Some(recording) => {
