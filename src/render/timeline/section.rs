@@ -10,6 +10,7 @@ use super::page::Page;
 use super::{COLUMNS, MARGIN, WIDTH, head, palette};
 use crate::analysis::{Analysed, GilAnalysis, GilSlots, LaneSlots, LongHold, STATES, Slots, threads_of};
 use crate::recording::{GilTrack, Recording, ThreadIndex};
+use crate::text::name;
 
 /// Height of the strip of holders, of the waiters' area, of the marks of long holds, and of a lane.
 pub(super) const STRIP: f64 = 22.0;
@@ -171,7 +172,8 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn title(&self, lane: &Lane) -> String {
-        let title = |thread: &ThreadIndex| self.recording().threads[thread.0 as usize].title();
+        let title =
+            |thread: &ThreadIndex| name(&self.recording().threads[thread.0 as usize].title()).into_owned();
         match lane.threads.as_slice() {
             [thread] => title(thread),
             threads => {
@@ -280,8 +282,10 @@ pub(super) fn is_stall(hold: &LongHold) -> bool {
 /// A long hold in words.
 pub(super) fn describe(recording: &Recording, hold: &LongHold) -> String {
     let thread = recording.threads[hold.thread.0 as usize].title();
+    let thread = name(&thread);
     let frame = recording.stacks.frames(hold.stack).and_then(|mut frames| frames.next());
-    let place = frame.map_or_else(|| "an unknown stack".to_owned(), |frame| frame.place());
+    let place =
+        frame.map_or_else(|| "an unknown stack".to_owned(), |frame| name(&frame.place()).into_owned());
     let how = if is_stall(hold) { "was blocked while it held the GIL" } else { "held the GIL" };
     format!(
         "{:.3} s: {thread} {how} for {} in {place}; {} waited",
