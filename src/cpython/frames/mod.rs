@@ -293,7 +293,7 @@ impl StackReader {
             }
             memory.read(frame, bytes)?;
             let Some(found) = decode_frame(&layout.frame, frame, bytes) else { break };
-            self.plan.add_frame(layout, self.thread, frame, found.is_python);
+            self.plan.add_frame(frame, found.is_python);
             frame = found.previous;
         }
         Ok(())

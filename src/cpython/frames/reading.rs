@@ -23,7 +23,7 @@ const MAX_CHUNKS: usize = 64;
 /// The longest frame header read, in bytes: 360 in 3.7.
 pub(super) const MAX_FRAME: usize = 384;
 
-/// How much of a thread state is read at most, in bytes: with its `base_frame`, which is at 888 in 3.15.
+/// How long a thread state is at most, in bytes, up to its first `_PyCFrame` (3.11 and 3.12).
 const MAX_THREAD: usize = 2048;
 
 /// `_PyCFrame`s of a thread read at once.
@@ -62,17 +62,15 @@ pub(super) struct Plan {
     pub(super) chunks: Chunks,
     /// Python calls that lie elsewhere.
     pub(super) loose: SmallVec<[Address; 8]>,
-    /// Frames that belong to the C stack or to the interpreter, and lie elsewhere.
+    /// Frames that belong to the C stack or to the interpreter.
     pub(super) foreign: SmallVec<[Address; 4]>,
-    /// How many bytes from the thread state on are read: with the interpreter's own frames that lie there.
-    pub(super) thread_bytes: usize,
 }
 
 /// What is read once, between the two readings. A foreign frame is no call, it only leads from one to the
 /// next; that both readings see the same calls on either side of it is witness enough.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Middle {
-    /// The thread state, with what lies behind it.
+    /// The thread state.
     pub(super) thread: Vec<u8>,
     foreign: Vec<u8>,
 }
@@ -141,15 +139,10 @@ impl Plan {
     }
 
     /// Adds a frame that lies outside the data stack.
-    pub(super) fn add_frame(&mut self, layout: &Layout, thread: Address, frame: Address, is_python: bool) {
-        let length = frame_bytes(layout);
-        let end =
-            frame.offset_from(thread).map_or(usize::MAX, |offset| offset as usize).saturating_add(length);
+    pub(super) fn add_frame(&mut self, frame: Address, is_python: bool) {
         self.foreign.retain(|known| *known != frame);
         if is_python {
             self.loose.push(frame);
-        } else if end <= MAX_THREAD {
-            self.thread_bytes = self.thread_bytes.max(end);
         } else {
             self.foreign.push(frame);
         }
@@ -181,7 +174,7 @@ impl Middle {
 
     /// Makes room for what the plan asks for.
     pub(super) fn prepare(&mut self, layout: &Layout, plan: &Plan) {
-        self.thread.resize(plan.thread_bytes.max(layout.thread.extent() as usize), 0);
+        self.thread.resize(layout.thread.extent() as usize, 0);
         self.foreign.resize(plan.foreign.len() * frame_bytes(layout), 0);
     }
 
@@ -203,19 +196,8 @@ impl Middle {
         self.thread.len() + self.foreign.len()
     }
 
-    fn frame(
-        &self,
-        layout: &Layout,
-        thread: Address,
-        foreign: &mut InOrder<'_>,
-        frame: Address,
-    ) -> Option<&[u8]> {
-        let length = frame_bytes(layout);
-        if let Some(place) = foreign.place(frame) {
-            return self.foreign.chunks_exact(length).nth(place);
-        }
-        let start = usize::try_from(frame.offset_from(thread)?).ok()?;
-        self.thread.get(start..start.checked_add(length)?)
+    fn frame(&self, layout: &Layout, foreign: &mut InOrder<'_>, frame: Address) -> Option<&[u8]> {
+        self.foreign.chunks_exact(frame_bytes(layout)).nth(foreign.place(frame)?)
     }
 }
 
@@ -283,7 +265,7 @@ impl Reading {
             }
             let own = (self.frame_in_chunks(layout, plan, next))
                 .or_else(|| self.loose.chunks_exact(frame_bytes(layout)).nth(loose.place(next)?));
-            let bytes = own.or_else(|| middle.frame(layout, thread, &mut foreign, next));
+            let bytes = own.or_else(|| middle.frame(layout, &mut foreign, next));
             let frame = decode_frame(&layout.frame, next, bytes.ok_or(Broken::Uncovered(next))?);
             let mut frame = frame.ok_or(Broken::Torn)?;
             if own.is_none() && frame.is_python {
