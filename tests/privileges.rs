@@ -123,6 +123,8 @@ fn with_cap_sys_ptrace_alone_every_command_reads_another_users_process() {
         let gil = &report["interpreters"][0]["gil"];
         assert!(gil["held"].as_f64() > Some(0.5), "{further:?}: {said}");
         assert!(thread(&report, "spinner-1")["states"]["hold"].as_f64() > Some(0.1), "{further:?}: {said}");
+        assert!(report["verdict"].is_null(), "{further:?}: it is not known who waits: {report:#}");
+        assert_eq!(said.contains("Not known who waits"), !further.contains(&"--gil"), "{further:?}: {said}");
     }
     // A process that the target has started, and files in a directory of one's own.
     let family = Fixture::start(standalone(), "family.py", &["--kind", "exec"]);
@@ -150,6 +152,7 @@ fn with_cap_dac_read_search_too_every_threads_state_is_seen() {
         assert!(states["unknown"].as_f64() < Some(0.1), "{name}: {states}");
     }
     assert!(!said.contains("setcap"), "{said}");
+    assert_eq!(report["verdict"]["kind"], "gil-bound", "{said}");
 }
 
 #[test]

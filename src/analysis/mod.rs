@@ -33,6 +33,7 @@ use crate::recording::{Frame, Recording, StackIndex, Stretch, ThreadIndex, Threa
 use gil::GilSums;
 use holds::Holds;
 use statistics::BatchMeans;
+use thresholds::MOSTLY_UNKNOWN;
 use verdict::Doing;
 use waiting::{GilTicks, Headroom, Overflow};
 
@@ -43,13 +44,14 @@ pub struct Analysis {
     pub gils: Vec<GilAnalysis>,
     /// Each thread, as in the recording.
     pub threads: Vec<ThreadAnalysis>,
-    /// How many threads ran Python without a GIL at a time, on the average; `None` where only holders were looked at, or
-    /// there were no ticks.
+    /// For how much of the threads' time it is not known what they did, from 0 to 1. From a quarter on nothing is said of
+    /// waiting, and the following are `None`, as they are where only holders were looked at, or there were no ticks.
+    pub unknown: f64,
+    /// How many threads ran Python without a GIL at a time, on the average.
     pub parallel: Option<Estimate>,
-    /// How many times as fast the process could be without its GIL, at most; `None` where only holders were looked
-    /// at, or there were no ticks.
+    /// How many times as fast the process could be without its GIL, at most.
     pub headroom: Option<f64>,
-    /// What limits the process; `None` where only holders were looked at, or there were no ticks.
+    /// What limits the process.
     pub verdict: Option<Verdict>,
 }
 
@@ -95,7 +97,7 @@ pub struct GilAnalysis {
     pub carrier: Option<Carrier>,
     /// How long it was kept at a time.
     pub hold_lengths: HoldLengths,
-    /// What needs every thread to be looked at; `None` where only holders were.
+    /// What needs every thread to be known; `None` where only holders were looked at, or what others did is unknown.
     pub waiting: Option<Waiting>,
 }
 
@@ -190,10 +192,16 @@ impl Analysis {
                 add_states(&mut threads, &stretch);
             }
         }
-        let (gils, uncertain): (Vec<GilAnalysis>, Vec<_>) =
+        let (mut gils, uncertain): (Vec<GilAnalysis>, Vec<_>) =
             gils.into_iter().map(|sums| sums.finish(recording)).unzip();
-        let is_known = recording.sees_all_threads && recording.ticks > 0;
+        let unknown = unknown_share(&threads);
+        let is_known = recording.sees_all_threads && unknown < MOSTLY_UNKNOWN;
+        if !is_known {
+            gils.iter_mut().for_each(|gil| gil.waiting = None);
+        }
+        let is_known = is_known && recording.ticks > 0;
         Ok(Analysis {
+            unknown,
             threads: of_threads(recording, &gils, &threads),
             parallel: is_known.then(|| doing.parallel()),
             headroom: is_known.then(|| headroom.finish()).flatten(),
@@ -231,6 +239,13 @@ fn add_states(threads: &mut [StateNanos], stretch: &Stretch) {
             *states.entry(discriminant(&run.state)).or_default() += stretch.times.nanos(&span);
         }
     }
+}
+
+/// For how much of the threads' time it is not known what they did.
+fn unknown_share(threads: &[StateNanos]) -> f64 {
+    let unknown = discriminant(&ThreadState::Unknown);
+    let unknown: u64 = threads.iter().filter_map(|states| states.get(&unknown)).sum();
+    unknown as f64 / threads.iter().flat_map(HashMap::values).sum::<u64>().max(1) as f64
 }
 
 fn of_threads(recording: &Recording, gils: &[GilAnalysis], states: &[StateNanos]) -> Vec<ThreadAnalysis> {

@@ -57,6 +57,17 @@ fn states_are_shares_of_a_threads_own_life() {
 }
 
 #[test]
+fn where_it_is_mostly_unknown_what_threads_do_nothing_is_said_of_waiting() {
+    let known = of_threads(&["HHHHHHHH", "BBBBBB??"]);
+    assert_eq!(known.unknown, 0.125);
+    assert!(known.gils[0].waiting.is_some() && known.verdict.is_some());
+    let unknown = of_threads(&["HHHHHHHH", "BBBB????"]);
+    assert_eq!(unknown.unknown, 0.25);
+    assert!(unknown.gils[0].waiting.is_none());
+    assert_eq!((unknown.verdict, unknown.headroom), (None, None));
+}
+
+#[test]
 fn waiting_is_charged_to_whoever_holds_the_gil() {
     let analysis = of_threads(&["HHHHWWWW..", "WWWWHHHHHB", "WWBBBBBBBB"]);
     let pairs: Vec<(Option<u32>, u32, f64)> = (waiting(&analysis).pairs.iter())

@@ -19,6 +19,9 @@ pub(super) const WAITING_MATTERS_SHARE: f64 = 0.1;
 /// A second cause is named from such a share of the waiting on.
 pub(super) const SECOND_CAUSE: f64 = 0.25;
 
+/// Of threads that do something unknown for such a share of their time it is not said whether they wait.
+pub(super) const MOSTLY_UNKNOWN: f64 = 0.25;
+
 /// One frame is to blame from such a share on.
 pub(super) const MOST: f64 = 0.5;
 

@@ -51,8 +51,14 @@ const LEAST_BLAME: f64 = 0.01;
 
 /// The summary, an empty line first. What it comes to is emphasised.
 pub fn text(recording: &Recording, analysis: &Analysis, emphasis: Style) -> String {
-    let verdict = analysis.verdict.as_ref();
-    let head = verdict.map(|verdict| judgement(verdict, emphasis)).unwrap_or_default();
+    let head = match &analysis.verdict {
+        Some(verdict) => judgement(verdict, emphasis),
+        None if recording.sees_all_threads && recording.ticks > 0 => {
+            let unknown = percent(analysis.unknown);
+            format!("Not known who waits: what the threads do is unknown for {unknown} of their time.\n\n")
+        }
+        None => String::new(),
+    };
     let foot = how(recording);
     let gils = gil_sentences(recording, analysis);
     let fixed = [&head, &foot, &gils].into_iter().map(|text| text.lines().count());

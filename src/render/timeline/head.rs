@@ -147,8 +147,13 @@ fn facts(process: &Analysed<'_>) -> String {
             _ => "Nobody was seen to hold the GIL, but not every look could be read.".to_owned(),
         };
     };
+    let why = if recording.sees_all_threads {
+        "What others did is mostly unknown"
+    } else {
+        "Only holders were looked at"
+    };
     format!(
-        "The GIL was held {:.1} % of the time, most by {}: {:.1} %. Only holders were looked at: who waits is not known.",
+        "The GIL was held {:.1} % of the time, most by {}: {:.1} %. {why}: who waits is not known.",
         of_gil.held.mean * 100.0,
         fit(&recording.threads[thread.0 as usize].label(), 300.0, 12.5),
         share * 100.0

@@ -118,7 +118,7 @@ fn nothing_to_see_is_a_picture_too() {
         ("....", "Idle: hardly anything runs"),
         ("", "The recording ended before the first look."),
         ("--", "Free-threaded: there is no GIL"),
-        ("??", "Idle: "),
+        ("??", "Nobody was seen to hold the GIL"),
         ("A", "Single-thread: the GIL is held 100 %"),
     ] {
         let words = words(&svg(&fake::recording(ticks)));
