@@ -213,3 +213,28 @@ fn to_path(text: &Path) -> PathBuf {
 fn has_ended(stat: &Stat) -> bool {
     matches!(stat.state, 'Z' | 'X')
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_opened_in_a_root_directory_and_not_through_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let there = directory.path().canonicalize().unwrap();
+        std::fs::create_dir(there.join("inner")).unwrap();
+        std::fs::write(there.join("inner/file"), "text").unwrap();
+        std::fs::write(there.join("long"), "longer text").unwrap();
+        symlink(there.join("inner/file"), there.join("link")).unwrap();
+        symlink(there.join("inner"), there.join("linked")).unwrap();
+        nix::unistd::mkfifo(&there.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let own = ProcEntry::open(Pid::new(std::process::id() as i32)).unwrap();
+        let open = |path: &str| own.regular_file_in_root(&there.join(path), 10);
+        assert_eq!(std::fs::read_to_string(path_of(&open("inner/file").unwrap())).unwrap(), "text");
+        for path in ["link", "linked/file", "fifo", "inner", "inner/../inner/file", "long", "missing"] {
+            assert!(open(path).is_err(), "{path}");
+        }
+    }
+}
