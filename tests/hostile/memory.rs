@@ -7,9 +7,9 @@ use std::rc::Rc;
 use gilspy::target::memory::budget::Budget;
 use gilspy::target::memory::{ReadError, ReadMemory, Segment};
 
-use super::allocation;
 use super::image::{Image, own_threads};
 use super::script::Script;
+use super::{allocation, timing};
 
 /// Where a maze lies.
 pub const MAZE: u64 = 0x10_0000;
@@ -120,9 +120,15 @@ impl Hostile {
     }
 
     /// Does something that may read so much, and take so much memory.
-    pub fn within<T>(&self, budget: Budget, most_bytes: usize, what: &str, work: impl FnOnce() -> T) -> T {
+    pub fn within<T>(
+        &self,
+        budget: Budget,
+        most_bytes: usize,
+        what: &'static str,
+        work: impl FnOnce() -> T,
+    ) -> T {
         let asked = self.asked();
-        let result = allocation::within(most_bytes, what, work);
+        let result = allocation::within(most_bytes, what, || timing::timed(what, work));
         self.asked().assert_within(asked, budget, what);
         result
     }

@@ -9,6 +9,7 @@ pub mod image;
 pub mod memory;
 pub mod recording;
 pub mod script;
+pub mod timing;
 
 use gilspy::cpython::layout::debug_offsets::DebugOffsets;
 use gilspy::cpython::layout::table;
