@@ -123,6 +123,7 @@ fn with_cap_sys_ptrace_alone_every_command_reads_another_users_process() {
         let gil = &report["interpreters"][0]["gil"];
         assert!(gil["held"].as_f64() > Some(0.5), "{further:?}: {said}");
         assert!(thread(&report, "spinner-1")["states"]["hold"].as_f64() > Some(0.1), "{further:?}: {said}");
+        validate("report", &report);
         assert!(report["verdict"].is_null(), "{further:?}: it is not known who waits: {report:#}");
         assert_eq!(said.contains("Not known who waits"), !further.contains(&"--gil"), "{further:?}: {said}");
     }

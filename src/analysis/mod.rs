@@ -72,6 +72,11 @@ impl<'a> Analysed<'a> {
     pub fn of(recording: &'a Recording) -> Result<Self, Unreadable> {
         Ok(Analysed { recording, analysis: Analysis::of(recording)? })
     }
+
+    /// Whether it is known who waits: not where only holders were looked at, or what others did is mostly unknown.
+    pub fn knows_waiting(&self) -> bool {
+        self.recording.sees_all_threads && self.analysis.unknown < MOSTLY_UNKNOWN
+    }
 }
 
 /// What the ticks of one GIL add up to.

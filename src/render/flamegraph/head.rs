@@ -96,10 +96,14 @@ fn meaning(stacks: StackOptions) -> String {
 fn nothing(processes: &[Analysed<'_>], by: By) -> String {
     let all = |is: fn(&Recording) -> bool| processes.iter().all(|process| is(process.recording));
     let sees_all = all(|recording| recording.sees_all_threads);
+    let knows_waiting = processes.iter().any(Analysed::knows_waiting);
     let is_free = all(|recording| recording.gils.iter().all(|gil| !gil.enabled));
     let words = match by {
         By::Wait | By::Blame | By::Cpu | By::Wall if !sees_all => {
             "Only holders of the GIL were looked at (--gil): nothing is known of this"
+        }
+        By::Wait | By::Blame if !knows_waiting => {
+            "What threads did is mostly unknown: nothing is known of this"
         }
         By::Hold | By::Wait | By::Blame if is_free => "There was no GIL to hold (free-threaded build)",
         By::Hold => "Nobody held the GIL during this recording",

@@ -26,6 +26,7 @@ pub(super) struct Process {
     pub(super) code: Vec<CodeRow>,
     /// How many lines of code there were besides.
     pub(super) code_left_out: usize,
+    pub(super) sees_all_threads: bool,
     /// Whether it is known who waits.
     pub(super) has_waiting: bool,
     pub(super) threads: ThreadTable,
@@ -81,7 +82,7 @@ impl Process {
             line: heading::place(recording),
             when: heading::when(recording),
             verdicts,
-            remarks: remarks(recording),
+            remarks: remarks(process),
             gils: (recording.gils.iter().zip(&analysis.gils))
                 .map(|(gil, of_gil)| Gil::of(recording, gil, of_gil, analysis.headroom))
                 .collect(),
@@ -89,7 +90,8 @@ impl Process {
             holds_left_out,
             code,
             code_left_out,
-            has_waiting: recording.sees_all_threads,
+            sees_all_threads: recording.sees_all_threads,
+            has_waiting: process.knows_waiting(),
             threads: ThreadTable::of(process),
             how: how(recording),
         }
@@ -136,7 +138,8 @@ fn estimate(estimate: Estimate, unit: Unit) -> String {
 }
 
 /// What has to be said before anything else.
-fn remarks(recording: &Recording) -> Vec<String> {
+fn remarks(process: &Analysed<'_>) -> Vec<String> {
+    let recording = process.recording;
     let pid = recording.target.pid;
     let ending = match recording.ending {
         Ending::Finished | Ending::Interrupted => None,
@@ -154,8 +157,13 @@ fn remarks(recording: &Recording) -> Vec<String> {
             Some(format!("The recording ended when pid {pid} could no longer be read."))
         }
     };
-    let holders = "Only holders of the GIL were looked at (--gil): who waits, and for whom, is not known.";
-    let holders = (!recording.sees_all_threads).then(|| holders.to_owned());
+    let unknown = match recording.sees_all_threads {
+        true => {
+            "It is mostly unknown what threads did that did not hold the GIL: who waits, and for whom, is not known."
+        }
+        false => "Only holders of the GIL were looked at (--gil): who waits, and for whom, is not known.",
+    };
+    let unknown = (!process.knows_waiting()).then(|| unknown.to_owned());
     let quota =
         recording.throttling.filter(|throttling| throttling.throttled_periods > 0).map(|throttling| {
             let quota = throttling.quota_cpus.map_or_else(String::new, |cpus| format!(" of {cpus} CPUs"));
@@ -166,7 +174,7 @@ fn remarks(recording: &Recording) -> Vec<String> {
                 throttling.periods
             )
         });
-    [holders, quota, ending].into_iter().flatten().collect()
+    [unknown, quota, ending].into_iter().flatten().collect()
 }
 
 impl Gil {

@@ -74,10 +74,10 @@ pub(super) struct HoldRow {
 }
 
 impl HoldRow {
-    /// The longest in order of time, and how many there are besides; `None` where only holders were looked at.
+    /// The longest in order of time, and how many there are besides; `None` where it is not known who waits.
     pub(super) fn all(process: &Analysed<'_>) -> (Option<Vec<HoldRow>>, usize) {
         let Analysed { recording, analysis } = process;
-        if !recording.sees_all_threads {
+        if !process.knows_waiting() {
             return (None, 0);
         }
         let waiting = analysis.gils.iter().filter_map(|gil| gil.waiting.as_ref());
@@ -126,7 +126,7 @@ impl CodeRow {
         tops.sort_by(|a, b| inflicted(b).total_cmp(&inflicted(a)).then(b.held.total_cmp(&a.held)));
         let left_out = tops.len().saturating_sub(MOST_CODE);
         tops.truncate(MOST_CODE);
-        let weight = |top: &TopHolder| match process.recording.sees_all_threads {
+        let weight = |top: &TopHolder| match process.knows_waiting() {
             true => inflicted(top),
             false => top.held,
         };
