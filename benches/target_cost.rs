@@ -1,6 +1,6 @@
 //! What being profiled costs the target: its throughput alone and under gilspy, beside py-spy.
 //!
-//!     cargo bench --bench target_cost             # 60 pairs of windows of each profiler and program
+//!     cargo bench --bench target_cost             # 100 pairs of windows of each profiler and program
 //!     cargo bench --bench target_cost -- 20       # so many pairs
 //!     cargo bench --bench target_cost -- 20 cpu   # of one program
 //!
@@ -15,7 +15,7 @@
 //!
 //! py-spy is the command on PATH (or $PY_SPY), once as it comes, pausing the target at each sample, and once
 //! --nonblocking. One that pauses cannot be stopped: it might leave the target paused. It is attached for each of its
-//! windows anew, and gets a quarter of the pairs.
+//! windows anew, and gets an eighth of the pairs.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -36,10 +36,10 @@ use tempfile::TempDir;
 const ATTACH: Duration = Duration::from_millis(1500);
 /// For a profiler that has been stopped to be at its ordinary work again.
 const RESUME: Duration = Duration::from_millis(20);
-const WINDOW: Duration = Duration::from_millis(250);
-const PAIRS: usize = 60;
+const WINDOW: Duration = Duration::from_millis(150);
+const PAIRS: usize = 100;
 /// Of so many pairs, a profiler that pauses the target gets one.
-const PAUSING: usize = 4;
+const PAUSING: usize = 8;
 const PROGRAMS: [Program; 6] = [
     Program { name: "web, 16 threads", kind: "web", threads: "16", shared: false },
     Program { name: "web, 160 threads", kind: "web", threads: "160", shared: false },
