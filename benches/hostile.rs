@@ -17,20 +17,11 @@ use std::time::Duration;
 use hostile::timing::take_longest;
 
 const ROUNDS: usize = 3;
-/// A target of libFuzzer.
-type Target = fn(&[u8]);
-
-const TARGETS: [(&str, Target); 4] = [
-    ("image", hostile::image),
-    ("offsets", hostile::offsets),
-    ("maze", hostile::maze),
-    ("changing", hostile::changing),
-];
 
 fn main() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     let mut longest: BTreeMap<&str, (Duration, String)> = BTreeMap::new();
-    for (name, target) in TARGETS {
+    for (name, target) in hostile::TARGETS {
         for input in std::fs::read_dir(corpus.join(name)).unwrap().map(Result::unwrap) {
             let bytes = std::fs::read(input.path()).unwrap();
             let mut fastest = BTreeMap::new();

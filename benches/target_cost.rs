@@ -144,11 +144,11 @@ fn compare_here(program: &Program, profilers: &[Profiler], pairs: usize, leave: 
     let fixture = Fixture::start(newest(), "throughput.py", &arguments);
     leave();
     let target = Target { pid: fixture.pid(), counts };
-    let mut attached: Vec<Attached> =
+    let attached: Vec<Attached> =
         profilers.iter().map(|profiler| Attached::new(profiler, &target.pid)).collect();
     let mut pairs_of: Vec<Vec<[Rates; 2]>> = vec![Vec::new(); profilers.len()];
     for pair in 0..pairs {
-        for (attached, pairs) in attached.iter_mut().zip(&mut pairs_of) {
+        for (attached, pairs) in attached.iter().zip(&mut pairs_of) {
             if attached.profiler.pauses && pair % PAUSING != 0 {
                 continue;
             }
@@ -180,7 +180,7 @@ struct Target {
 }
 
 /// What was measured in one window.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Rates {
     /// Units of work a second.
     throughput: f64,

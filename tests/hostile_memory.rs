@@ -38,18 +38,6 @@ use support::*;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// A target of libFuzzer.
-type FuzzTarget = fn(&[u8]);
-
-/// All of them, by the names of their corpora.
-const FUZZ_TARGETS: [(&str, FuzzTarget); 5] = [
-    ("image", hostile::image),
-    ("offsets", hostile::offsets),
-    ("maze", hostile::maze),
-    ("changing", hostile::changing),
-    ("recording", hostile::recording),
-];
-
 /// Cases for each layout and target, unless told otherwise.
 const CASES: u32 = 12;
 
@@ -69,7 +57,7 @@ fn counting() -> std::sync::MutexGuard<'static, ()> {
 fn what_fuzzing_has_found_is_read_within_the_bounds() {
     let _alone = counting();
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    for (name, target) in FUZZ_TARGETS {
+    for (name, target) in hostile::TARGETS {
         let inputs: Vec<_> = std::fs::read_dir(corpus.join(name)).unwrap().map(Result::unwrap).collect();
         assert!(!inputs.is_empty(), "no corpus of {name}");
         for input in inputs {
@@ -103,7 +91,7 @@ fn whatever_an_interpreter_publishes_of_itself_is_read_within_the_bounds() {
     }
 }
 
-fn try_inputs(inputs: impl Strategy<Value = Vec<u8>>, target: FuzzTarget) {
+fn try_inputs(inputs: impl Strategy<Value = Vec<u8>>, target: hostile::Target) {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let run = |input: Vec<u8>| {

@@ -22,6 +22,18 @@ use image::{IMAGES, Image};
 use memory::{Beyond, Hostile, MAZE};
 use script::Script;
 
+/// What libFuzzer calls with an input.
+pub type Target = fn(&[u8]);
+
+/// All of them, by the names of their corpora.
+pub const TARGETS: [(&str, Target); 5] = [
+    ("image", image),
+    ("offsets", offsets),
+    ("maze", maze),
+    ("changing", changing),
+    ("recording", recording),
+];
+
 /// The memory of a real interpreter, with words of it changed before and while it is read.
 pub fn image(input: &[u8]) {
     let mut script = Script::new(input);
